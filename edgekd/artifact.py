@@ -1,0 +1,144 @@
+"""The run directory: what is written, where, and never half.
+
+::
+
+    OUT/recipe.yaml            resolved, complete
+    OUT/run.json               stages done, seeds, versions, hashes: what --resume reads
+    OUT/stages/NN-name/        model.safetensors, metrics.json
+    OUT/deploy/<device>/       model.onnx, manifest.json, run.py, labels.json, README.md
+    OUT/report.json  report.md  report.html
+
+Every file is written under a temporary name in the same folder and renamed. No torch here.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgekd.errors import OutputError, fault
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file's bytes, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path``; renamed onto it when the block ends well, removed when not.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """What an ``OSError`` while writing ``path`` means to the user."""
+    if error.errno == errno.ENOSPC:
+        return OutputError(fault(str(path), "the disk is full", fix="free space and run again with --resume"))
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return OutputError(fault(str(path), "cannot be written", got=reason, fix="choose another --out"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """``text`` as UTF-8, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """``value`` as indented JSON, atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+class RunDirectory:
+    """One run's folder. Creating it claims the folder; a folder that holds another run is refused.
+
+    Attributes:
+        path: the folder.
+        state: the content of ``run.json``.
+    """
+
+    def __init__(self, path: Path, state: dict[str, Any]) -> None:
+        self.path = path
+        self.state = state
+
+    @classmethod
+    def open(cls, path: Path, *, recipe_yaml: str, recipe_hash: str, resume: bool) -> RunDirectory:
+        """Claim ``path`` for a new run, or reopen it to resume.
+
+        Raises:
+            OutputError: not writable, not empty, another run's, or nothing to resume.
+        """
+        run_file = path / "run.json"
+        if run_file.exists():
+            state = _read_state(run_file)
+            if not resume:
+                raise OutputError(fault(str(path), "holds another run", fix="add --resume to go on with it, or choose another --out"))
+            if state.get("recipe_hash") != recipe_hash:
+                raise OutputError(
+                    fault(str(path), "holds a run of another recipe", got=state.get("recipe_hash", "")[:12],
+                          allowed=recipe_hash[:12], fix="resume with the recipe it was started with, or choose another --out")
+                )
+            return cls(path, state)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise OutputError(fault(str(path), "is not an empty folder", fix="choose another --out"))
+        run = cls(path, {"schema": 1, "recipe_hash": recipe_hash, "stages": {}})
+        write_text(path / "recipe.yaml", recipe_yaml)
+        run.save()
+        return run
+
+    def save(self) -> None:
+        write_json(self.path / "run.json", self.state)
+
+    def stage_dir(self, position: int, name: str) -> Path:
+        """``stages/NN-name``; ``position`` counts from 0."""
+        return self.path / "stages" / f"{position:02d}-{name}"
+
+    def deploy_dir(self, device: str) -> Path:
+        return self.path / "deploy" / device
+
+    def is_done(self, key: str) -> bool:
+        return bool(self.state["stages"].get(key, {}).get("done"))
+
+    def finish(self, key: str, **facts: Any) -> None:
+        """Record that a stage's files are all on disk. Written last, so a kill before it repeats the stage."""
+        self.state["stages"][key] = {"done": True, **facts}
+        self.save()
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise OutputError(fault(str(path), "is not a run.json", fix="choose another --out")) from None
+    if not isinstance(state, dict) or state.get("schema") != 1:
+        raise OutputError(fault(str(path), "was written by another version of edgekd", fix="choose another --out"))
+    return state

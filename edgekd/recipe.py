@@ -1,0 +1,360 @@
+"""The recipe: everything that a run needs, as data. Unknown keys are refused with the nearest valid key.
+
+A recipe is a YAML mapping. ``stages`` is a list of one-key mappings, run in that order::
+
+    name: jetson-2to4
+    teacher: timm:resnet50
+    student: timm:resnet18
+    data: {path: photos/}
+    devices: [jetson-orin-nano]
+    stages:
+      - distill: {epochs: 20, objectives: {kd: {temperature: 4}, ce: {weight: 0.1}}}
+      - prune: {pattern: "2:4", epochs: 8}
+      - quantize: {epochs: 4}
+
+Relative paths resolve against the recipe's own folder. No torch here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from edgekd.errors import RecipeError, fault, nearest
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class InputRecipe(_Strict):
+    """Overrides of the model's own preprocessing (timm's data config); unset keys keep the model's."""
+
+    size: int | tuple[int, int] | None = Field(default=None, description="pixels: side, or [height, width]")
+    channels: Literal[1, 3] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
+    crop_pct: float | None = Field(default=None, gt=0, le=1)
+
+
+class DataRecipe(_Strict):
+    """Where the samples come from and how they are split."""
+
+    path: str = Field(description="a folder, a .csv/.parquet/.npz file, or builtin:fashion-mnist | builtin:digits | builtin:elpv")
+    labels: bool = Field(default=True, description="false: ground-truth labels are never read, not even if present")
+    image_column: str = "path"
+    label_column: str = "label"
+    split_column: str | None = None
+    validation_fraction: float = Field(default=0.1, gt=0, lt=0.9)
+    test_fraction: float = Field(default=0.1, gt=0, lt=0.9)
+    split_seed: int = 0
+    max_broken: int = Field(default=0, ge=0, description="broken images skipped before the run stops")
+    max_train: int | None = Field(default=None, gt=0, description="use at most this many training samples (seeded, stratified)")
+    max_test: int | None = Field(default=None, gt=0)
+    workers: int | None = Field(default=None, ge=0, description="loader processes; unset: by format and cores")
+
+
+class AugmentRecipe(_Strict):
+    """Training augmentation. In-memory arrays of the model's size take the vectorised path (crop, flip, erase)."""
+
+    crop_padding: int = Field(default=0, ge=0, description="pixels of zero padding before a random crop back to size")
+    hflip: float = Field(default=0.5, ge=0, le=1)
+    random_resized_crop: tuple[float, float] | None = Field(default=None, description="area share, such as [0.35, 1.0]")
+    auto_augment: str | None = Field(default=None, description="timm's config string, such as rand-m9-mstd0.5-inc1")
+    color_jitter: float = Field(default=0.0, ge=0)
+    erasing: float = Field(default=0.0, ge=0, le=1)
+    mixup: float = Field(default=0.0, ge=0, description="Beta(alpha, alpha); 0 is off")
+    cutmix: float = Field(default=0.0, ge=0)
+
+
+class ObjectiveRecipe(_Strict):
+    """One objective's weight and settings; ``edgekd objectives`` lists what each takes."""
+
+    weight: float = Field(default=1.0, gt=0)
+    temperature: float | None = Field(default=None, gt=0)
+    layers: Literal["auto"] | list[tuple[str, str]] = Field(default="auto", description="[student, teacher] module names")
+
+
+class TrainRecipe(_Strict):
+    """The training that every stage may do."""
+
+    epochs: int = Field(default=10, ge=0, le=10_000)
+    batch_size: int = Field(default=128, ge=1)
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.02, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    warmup_epochs: float = Field(default=0.5, ge=0)
+    min_lr_ratio: float = Field(default=0.01, ge=0, le=1)
+    clip_norm: float | None = Field(default=5.0, gt=0)
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    augment: AugmentRecipe = AugmentRecipe()
+    objectives: dict[str, ObjectiveRecipe] = Field(default_factory=lambda: {"kd": ObjectiveRecipe()}, min_length=1)
+    teacher_cache: bool = Field(default=False, description="store the teacher's answers; replay the augmentation")
+    cache_slots: int = Field(default=1, ge=1, description="distinct augmentation seeds before they repeat")
+    cache_top_k: int = Field(default=10, ge=1)
+    keep_best: bool = Field(default=True, description="end with the epoch that validated best")
+
+
+class DistillStage(TrainRecipe):
+    stage: Literal["distill"] = "distill"
+
+
+class PruneStage(TrainRecipe):
+    """N:M pruning along the reduction axis."""
+
+    stage: Literal["prune"] = "prune"
+    pattern: str = "2:4"
+    saliency: Literal["magnitude", "wanda"] = "magnitude"
+    permute: bool = Field(default=False, description="permute channels first so that larger weights survive")
+    mask: Literal["fixed", "sr-ste"] = "fixed"
+    sr_ste_decay: float = Field(default=2e-4, ge=0)
+    calibration_samples: int = Field(default=512, ge=1)
+    exclude: list[str] = Field(default_factory=list, description="module names (fnmatch) that stay dense")
+    teacher: Literal["teacher", "dense"] = "teacher"
+
+    @field_validator("pattern")
+    @classmethod
+    def _pattern(cls, value: str) -> str:
+        n, _, m = value.partition(":")
+        if not (n.isdigit() and m.isdigit() and 0 < int(n) < int(m)):
+            raise ValueError("not an N:M pattern with 0 < N < M, such as 2:4")
+        return value
+
+
+class QuantizeStage(TrainRecipe):
+    """Quantization-aware training; batch norm is folded first."""
+
+    stage: Literal["quantize"] = "quantize"
+    method: Literal["qat"] = "qat"
+    ranges: Literal["moving-average", "learned"] = "moving-average"
+    calibration_samples: int = Field(default=512, ge=1)
+    freeze_after: float = Field(default=0.67, ge=0, le=1, description="share of the steps after which ranges are frozen")
+    weight_bits: int = Field(default=8, ge=2, le=8)
+    exclude: list[str] = Field(default_factory=list, description="module names (fnmatch) that stay in float")
+
+
+Stage = Annotated[Union[DistillStage, PruneStage, QuantizeStage], Field(discriminator="stage")]  # noqa: UP007
+STAGE_NAMES: tuple[str, ...] = tuple(
+    kind.model_fields["stage"].default for kind in get_args(get_args(Stage)[0])
+)
+
+
+class ExportRecipe(_Strict):
+    min_coverage: float = Field(default=0.95, ge=0, le=1, description="share of conv and linear nodes in integer kernels")
+    min_agreement: float = Field(default=0.98, ge=0, le=1, description="same top-1, torch against the ONNX file")
+    parity_samples: int = Field(default=1024, ge=1)
+    opset: int | None = None
+
+
+class ProfileRecipe(_Strict):
+    threads: list[int] = [1]
+    rounds: int = Field(default=5, ge=1)
+    runs: int = Field(default=60, ge=5)
+    warmup: int = Field(default=10, ge=0)
+
+
+class LimitsRecipe(_Strict):
+    """What the deployed file must keep; a run that misses a limit fails and says by how much."""
+
+    max_accuracy_drop: float | None = Field(default=None, ge=0, description="fraction of top-1 under the teacher")
+    max_latency_ms: float | None = Field(default=None, gt=0)
+
+
+class Recipe(_Strict):
+    name: str = "custom"
+    description: str = ""
+    task: Literal["image-classification"] = "image-classification"
+    seed: int = Field(default=0, ge=0)
+    teacher: str | None = Field(default=None, description="timm:, torch:, onnx: or a directory; null trains without one")
+    student: str = "same"
+    input: InputRecipe = InputRecipe()
+    data: DataRecipe
+    devices: list[str] = Field(default_factory=lambda: ["cpu"], min_length=1)
+    stages: list[Stage] = Field(min_length=1)
+    export: ExportRecipe = ExportRecipe()
+    profile: ProfileRecipe = ProfileRecipe()
+    limits: LimitsRecipe = LimitsRecipe()
+
+    @model_validator(mode="after")
+    def _order(self) -> Recipe:
+        kinds = [stage.stage for stage in self.stages]
+        for kind in set(kinds):
+            if kinds.count(kind) > 1 and kind == "quantize":
+                raise ValueError("stages: quantize may stand once")
+        if "quantize" in kinds and kinds.index("quantize") != len(kinds) - 1:
+            raise ValueError("stages: quantize must be the last stage: later training would leave the integer grid")
+        if "prune" in kinds and "distill" in kinds[kinds.index("prune") :]:
+            raise ValueError("stages: distill must stand before prune; prune fine-tunes with distillation itself")
+        if self.teacher is None:
+            if self.student == "same":
+                raise ValueError("student: 'same' needs a teacher")
+            for stage in self.stages:
+                taught = [name for name in stage.objectives if name != "ce"]
+                if taught and not (isinstance(stage, PruneStage) and stage.teacher == "dense"):
+                    raise ValueError(f"stages: {stage.stage}: objective {taught[0]!r} needs a teacher; only 'ce' does not")
+        if not self.data.labels and any("ce" in stage.objectives for stage in self.stages):
+            raise ValueError("data.labels is false, but an objective 'ce' reads labels; use kd alone")
+        return self
+
+    def hash(self) -> str:
+        """sha256 of the canonical JSON: two recipes with one hash give the same run."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def to_yaml(self) -> str:
+        """The complete recipe, in the form that :func:`load_recipe` reads."""
+        data = self.model_dump(mode="json")
+        data["stages"] = [{stage.pop("stage"): stage} for stage in data["stages"]]
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+
+
+def parse_recipe(document: Any, *, where: str) -> Recipe:
+    """A parsed YAML document to a :class:`Recipe`; every problem is one line that starts with ``where``."""
+    if not isinstance(document, Mapping):
+        raise RecipeError(fault(where, "not a mapping", got=type(document).__name__, fix="see: edgekd recipes"))
+    data = dict(document)
+    data["stages"] = _tagged_stages(data.get("stages", []), where)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(_first_problem(error, where)) from None
+
+
+def _tagged_stages(stages: Any, where: str) -> list[dict[str, Any]]:
+    if not isinstance(stages, list):
+        raise RecipeError(fault(f"{where}: stages", "not a list", got=type(stages).__name__))
+    tagged = []
+    for position, entry in enumerate(stages):
+        spot = f"{where}: stages[{position}]"
+        if isinstance(entry, str):
+            entry = {entry: {}}
+        if not isinstance(entry, Mapping) or len(entry) != 1:
+            raise RecipeError(fault(spot, "not a mapping of one stage name to its settings", got=entry))
+        ((kind, settings),) = entry.items()
+        if kind not in STAGE_NAMES:
+            raise RecipeError(fault(spot, "unknown stage", got=kind, allowed=", ".join(STAGE_NAMES), fix=nearest(str(kind), STAGE_NAMES)))
+        if not isinstance(settings or {}, Mapping):
+            raise RecipeError(fault(f"{spot}.{kind}", "not a mapping", got=settings))
+        tagged.append({**(settings or {}), "stage": kind})
+    return tagged
+
+
+def _first_problem(error: ValidationError, where: str) -> str:
+    problems = error.errors()
+    # An unknown key explains most of what follows it, so it is told first.
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    location = [part for part in problem["loc"] if part not in STAGE_NAMES or not isinstance(part, str)]
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else (f".{part}" if path else str(part))
+    spot = f"{where}: {path}" if path else where
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(problem["loc"])
+        key = str(problem["loc"][-1])
+        return fault(spot, "unknown key", got=key, fix=nearest(key, known) if known else None)
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        return fault(spot, "is missing")
+    if problem["type"] == "value_error" and not path:
+        return fault(where, message)
+    return fault(spot, message, got=problem["input"])
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """The valid keys of the mapping that holds the last part of ``location``."""
+    model: Any = Recipe
+    stages = dict(zip(STAGE_NAMES, get_args(get_args(Stage)[0]), strict=True))
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        if part in stages and model is Recipe:
+            model = stages[part]
+        elif isinstance(model, type) and part in model.model_fields and part != "stages":
+            model = next((t for t in _models_in(model.model_fields[part].annotation)), None)
+        if model is None:
+            return []
+    return [key for key in model.model_fields if key != "stage"]
+
+
+def _models_in(annotation: Any) -> Iterable[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
+
+
+def apply_overrides(document: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """``--set stage.key=value`` (or ``data.path=...``, ``seed=1``) on a parsed recipe; values are YAML.
+
+    A first part that names a stage means the first stage of that kind.
+    """
+    result: dict[str, Any] = json.loads(json.dumps(document))
+    for override in overrides:
+        path, separator, text = override.partition("=")
+        keys = path.strip().split(".")
+        if not separator or not all(keys):
+            raise RecipeError(fault("--set", "not key=value", got=override, allowed="stage.key=value, such as distill.epochs=3"))
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise RecipeError(fault(f"--set {path}", "the value is not YAML", got=text)) from None
+        target: Any = result
+        if keys[0] in STAGE_NAMES:
+            target = next((entry for entry in result.get("stages", []) if isinstance(entry, dict) and keys[0] in entry), None)
+            if target is None:
+                names = [next(iter(entry)) for entry in result.get("stages", []) if isinstance(entry, dict)]
+                raise RecipeError(fault(f"--set {path}", f"the recipe has no stage {keys[0]!r}", allowed=", ".join(names) or "none"))
+            if target[keys[0]] is None:
+                target[keys[0]] = {}
+        for key in keys[:-1]:
+            target = target.setdefault(key, {})
+            if not isinstance(target, dict):
+                raise RecipeError(fault(f"--set {path}", f"{key!r} is not a mapping", got=target))
+        target[keys[-1]] = value
+    return result
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The YAML mapping in ``path``, parsed safely."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(fault(str(path), "cannot be read", got=getattr(error, "strerror", None) or str(error))) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        spot = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise RecipeError(fault(spot, f"not YAML: {getattr(error, 'problem', error)}")) from None
+    if not isinstance(document, dict):
+        raise RecipeError(fault(str(path), "not a mapping", got=type(document).__name__))
+    return document
+
+
+def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """A recipe file, or the name of a shipped recipe, with ``--set`` overrides applied.
+
+    Raises:
+        RecipeError: not found, not YAML, an unknown key (with the nearest valid one), a value out of range.
+    """
+    path = Path(source)
+    if not path.exists() and not path.suffix and str(source) in shipped_recipes():
+        path = shipped_recipes()[str(source)]
+    if not path.exists():
+        raise RecipeError(fault(str(source), "no such recipe", fix="shipped: " + ", ".join(shipped_recipes())))
+    return parse_recipe(apply_overrides(read_document(path), overrides), where=str(path))
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name to file of the recipes in the package."""
+    folder = Path(str(resources.files("edgekd.recipes")))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
