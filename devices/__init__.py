@@ -1,0 +1,1 @@
+"""Board descriptions: data only, one YAML file a board, each fact with its source."""
