@@ -101,11 +101,22 @@ class RunDirectory:
         if run_file.exists():
             state = _read_state(run_file)
             if not resume:
-                raise OutputError(fault(str(path), "holds another run", fix="add --resume to go on with it, or choose another --out"))
+                raise OutputError(
+                    fault(
+                        str(path),
+                        "holds another run",
+                        fix="add --resume to go on with it, or choose another --out",
+                    )
+                )
             if state.get("recipe_hash") != recipe_hash:
                 raise OutputError(
-                    fault(str(path), "holds a run of another recipe", got=state.get("recipe_hash", "")[:12],
-                          allowed=recipe_hash[:12], fix="resume with the recipe it was started with, or choose another --out")
+                    fault(
+                        str(path),
+                        "holds a run of another recipe",
+                        got=state.get("recipe_hash", "")[:12],
+                        allowed=recipe_hash[:12],
+                        fix="resume with the recipe it was started with, or choose another --out",
+                    )
                 )
             return cls(path, state)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -140,5 +151,7 @@ def _read_state(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         raise OutputError(fault(str(path), "is not a run.json", fix="choose another --out")) from None
     if not isinstance(state, dict) or state.get("schema") != 1:
-        raise OutputError(fault(str(path), "was written by another version of edgekd", fix="choose another --out"))
+        raise OutputError(
+            fault(str(path), "was written by another version of edgekd", fix="choose another --out")
+        )
     return state

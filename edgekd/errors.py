@@ -95,7 +95,9 @@ class InterruptedRunError(EdgeKDError):
     exit_code = 130
 
 
-def fault(where: str, what: str, *, got: Any = _UNSET, allowed: str | None = None, fix: str | None = None) -> str:
+def fault(
+    where: str, what: str, *, got: Any = _UNSET, allowed: str | None = None, fix: str | None = None
+) -> str:
     """One line: where, what is wrong, the value got, what is allowed, what to do.
 
     >>> fault("recipe.yaml: prune.pattern", "not an N:M pattern", got="2:1", allowed="N < M, such as 2:4")

@@ -65,7 +65,10 @@ class Preprocess(BaseModel):
                 math.floor(self.height / self.crop_pct) / image.height,
                 math.floor(self.width / self.crop_pct) / image.width,
             )
-            size = (max(self.width, round(image.width * scale)), max(self.height, round(image.height * scale)))
+            size = (
+                max(self.width, round(image.width * scale)),
+                max(self.height, round(image.height * scale)),
+            )
         if image.size != size:
             image = image.resize(size, resample)
         left = round((image.width - self.width) / 2.0)

@@ -48,8 +48,12 @@ class InputRecipe(_Strict):
 class DataRecipe(_Strict):
     """Where the samples come from and how they are split."""
 
-    path: str = Field(description="a folder, a .csv/.parquet/.npz file, or builtin:fashion-mnist | builtin:digits | builtin:elpv")
-    labels: bool = Field(default=True, description="false: ground-truth labels are never read, not even if present")
+    path: str = Field(
+        description="a folder, a .csv/.parquet/.npz file, or builtin:fashion-mnist | builtin:digits | builtin:elpv"
+    )
+    labels: bool = Field(
+        default=True, description="false: ground-truth labels are never read, not even if present"
+    )
     image_column: str = "path"
     label_column: str = "label"
     split_column: str | None = None
@@ -57,18 +61,28 @@ class DataRecipe(_Strict):
     test_fraction: float = Field(default=0.1, gt=0, lt=0.9)
     split_seed: int = 0
     max_broken: int = Field(default=0, ge=0, description="broken images skipped before the run stops")
-    max_train: int | None = Field(default=None, gt=0, description="use at most this many training samples (seeded, stratified)")
+    max_train: int | None = Field(
+        default=None, gt=0, description="use at most this many training samples (seeded, stratified)"
+    )
     max_test: int | None = Field(default=None, gt=0)
-    workers: int | None = Field(default=None, ge=0, description="loader processes; unset: by format and cores")
+    workers: int | None = Field(
+        default=None, ge=0, description="loader processes; unset: by format and cores"
+    )
 
 
 class AugmentRecipe(_Strict):
     """Training augmentation. In-memory arrays of the model's size take the vectorised path (crop, flip, erase)."""
 
-    crop_padding: int = Field(default=0, ge=0, description="pixels of zero padding before a random crop back to size")
+    crop_padding: int = Field(
+        default=0, ge=0, description="pixels of zero padding before a random crop back to size"
+    )
     hflip: float = Field(default=0.5, ge=0, le=1)
-    random_resized_crop: tuple[float, float] | None = Field(default=None, description="area share, such as [0.35, 1.0]")
-    auto_augment: str | None = Field(default=None, description="timm's config string, such as rand-m9-mstd0.5-inc1")
+    random_resized_crop: tuple[float, float] | None = Field(
+        default=None, description="area share, such as [0.35, 1.0]"
+    )
+    auto_augment: str | None = Field(
+        default=None, description="timm's config string, such as rand-m9-mstd0.5-inc1"
+    )
     color_jitter: float = Field(default=0.0, ge=0)
     erasing: float = Field(default=0.0, ge=0, le=1)
     mixup: float = Field(default=0.0, ge=0, description="Beta(alpha, alpha); 0 is off")
@@ -80,7 +94,9 @@ class ObjectiveRecipe(_Strict):
 
     weight: float = Field(default=1.0, gt=0)
     temperature: float | None = Field(default=None, gt=0)
-    layers: Literal["auto"] | list[tuple[str, str]] = Field(default="auto", description="[student, teacher] module names")
+    layers: Literal["auto"] | list[tuple[str, str]] = Field(
+        default="auto", description="[student, teacher] module names"
+    )
 
 
 class TrainRecipe(_Strict):
@@ -99,8 +115,12 @@ class TrainRecipe(_Strict):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     augment: AugmentRecipe = AugmentRecipe()
-    objectives: dict[str, ObjectiveRecipe] = Field(default_factory=lambda: {"kd": ObjectiveRecipe()}, min_length=1)
-    teacher_cache: bool = Field(default=False, description="store the teacher's answers; replay the augmentation")
+    objectives: dict[str, ObjectiveRecipe] = Field(
+        default_factory=lambda: {"kd": ObjectiveRecipe()}, min_length=1
+    )
+    teacher_cache: bool = Field(
+        default=False, description="store the teacher's answers; replay the augmentation"
+    )
     cache_slots: int = Field(default=1, ge=1, description="distinct augmentation seeds before they repeat")
     cache_top_k: int = Field(default=10, ge=1)
     keep_best: bool = Field(default=True, description="end with the epoch that validated best")
@@ -139,7 +159,9 @@ class QuantizeStage(TrainRecipe):
     method: Literal["qat"] = "qat"
     ranges: Literal["moving-average", "learned"] = "moving-average"
     calibration_samples: int = Field(default=512, ge=1)
-    freeze_after: float = Field(default=0.67, ge=0, le=1, description="share of the steps after which ranges are frozen")
+    freeze_after: float = Field(
+        default=0.67, ge=0, le=1, description="share of the steps after which ranges are frozen"
+    )
     weight_bits: int = Field(default=8, ge=2, le=8)
     exclude: list[str] = Field(default_factory=list, description="module names (fnmatch) that stay in float")
 
@@ -151,8 +173,12 @@ STAGE_NAMES: tuple[str, ...] = tuple(
 
 
 class ExportRecipe(_Strict):
-    min_coverage: float = Field(default=0.95, ge=0, le=1, description="share of conv and linear nodes in integer kernels")
-    min_agreement: float = Field(default=0.98, ge=0, le=1, description="same top-1, torch against the ONNX file")
+    min_coverage: float = Field(
+        default=0.95, ge=0, le=1, description="share of conv and linear nodes in integer kernels"
+    )
+    min_agreement: float = Field(
+        default=0.98, ge=0, le=1, description="same top-1, torch against the ONNX file"
+    )
     parity_samples: int = Field(default=1024, ge=1)
     opset: int | None = None
 
@@ -167,7 +193,9 @@ class ProfileRecipe(_Strict):
 class LimitsRecipe(_Strict):
     """What the deployed file must keep; a run that misses a limit fails and says by how much."""
 
-    max_accuracy_drop: float | None = Field(default=None, ge=0, description="fraction of top-1 under the teacher")
+    max_accuracy_drop: float | None = Field(
+        default=None, ge=0, description="fraction of top-1 under the teacher"
+    )
     max_latency_ms: float | None = Field(default=None, gt=0)
 
 
@@ -176,7 +204,9 @@ class Recipe(_Strict):
     description: str = ""
     task: Literal["image-classification"] = "image-classification"
     seed: int = Field(default=0, ge=0)
-    teacher: str | None = Field(default=None, description="timm:, torch:, onnx: or a directory; null trains without one")
+    teacher: str | None = Field(
+        default=None, description="timm:, torch:, onnx: or a directory; null trains without one"
+    )
     student: str = "same"
     input: InputRecipe = InputRecipe()
     data: DataRecipe
@@ -193,16 +223,22 @@ class Recipe(_Strict):
             if kinds.count(kind) > 1 and kind == "quantize":
                 raise ValueError("stages: quantize may stand once")
         if "quantize" in kinds and kinds.index("quantize") != len(kinds) - 1:
-            raise ValueError("stages: quantize must be the last stage: later training would leave the integer grid")
+            raise ValueError(
+                "stages: quantize must be the last stage: later training would leave the integer grid"
+            )
         if "prune" in kinds and "distill" in kinds[kinds.index("prune") :]:
-            raise ValueError("stages: distill must stand before prune; prune fine-tunes with distillation itself")
+            raise ValueError(
+                "stages: distill must stand before prune; prune fine-tunes with distillation itself"
+            )
         if self.teacher is None:
             if self.student == "same":
                 raise ValueError("student: 'same' needs a teacher")
             for stage in self.stages:
                 taught = [name for name in stage.objectives if name != "ce"]
                 if taught and not (isinstance(stage, PruneStage) and stage.teacher == "dense"):
-                    raise ValueError(f"stages: {stage.stage}: objective {taught[0]!r} needs a teacher; only 'ce' does not")
+                    raise ValueError(
+                        f"stages: {stage.stage}: objective {taught[0]!r} needs a teacher; only 'ce' does not"
+                    )
         if not self.data.labels and any("ce" in stage.objectives for stage in self.stages):
             raise ValueError("data.labels is false, but an objective 'ce' reads labels; use kd alone")
         return self
@@ -222,7 +258,9 @@ class Recipe(_Strict):
 def parse_recipe(document: Any, *, where: str) -> Recipe:
     """A parsed YAML document to a :class:`Recipe`; every problem is one line that starts with ``where``."""
     if not isinstance(document, Mapping):
-        raise RecipeError(fault(where, "not a mapping", got=type(document).__name__, fix="see: edgekd recipes"))
+        raise RecipeError(
+            fault(where, "not a mapping", got=type(document).__name__, fix="see: edgekd recipes")
+        )
     data = dict(document)
     data["stages"] = _tagged_stages(data.get("stages", []), where)
     try:
@@ -243,7 +281,15 @@ def _tagged_stages(stages: Any, where: str) -> list[dict[str, Any]]:
             raise RecipeError(fault(spot, "not a mapping of one stage name to its settings", got=entry))
         ((kind, settings),) = entry.items()
         if kind not in STAGE_NAMES:
-            raise RecipeError(fault(spot, "unknown stage", got=kind, allowed=", ".join(STAGE_NAMES), fix=nearest(str(kind), STAGE_NAMES)))
+            raise RecipeError(
+                fault(
+                    spot,
+                    "unknown stage",
+                    got=kind,
+                    allowed=", ".join(STAGE_NAMES),
+                    fix=nearest(str(kind), STAGE_NAMES),
+                )
+            )
         if not isinstance(settings or {}, Mapping):
             raise RecipeError(fault(f"{spot}.{kind}", "not a mapping", got=settings))
         tagged.append({**(settings or {}), "stage": kind})
@@ -304,17 +350,33 @@ def apply_overrides(document: dict[str, Any], overrides: Iterable[str]) -> dict[
         path, separator, text = override.partition("=")
         keys = path.strip().split(".")
         if not separator or not all(keys):
-            raise RecipeError(fault("--set", "not key=value", got=override, allowed="stage.key=value, such as distill.epochs=3"))
+            raise RecipeError(
+                fault(
+                    "--set",
+                    "not key=value",
+                    got=override,
+                    allowed="stage.key=value, such as distill.epochs=3",
+                )
+            )
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             raise RecipeError(fault(f"--set {path}", "the value is not YAML", got=text)) from None
         target: Any = result
         if keys[0] in STAGE_NAMES:
-            target = next((entry for entry in result.get("stages", []) if isinstance(entry, dict) and keys[0] in entry), None)
+            target = next(
+                (entry for entry in result.get("stages", []) if isinstance(entry, dict) and keys[0] in entry),
+                None,
+            )
             if target is None:
                 names = [next(iter(entry)) for entry in result.get("stages", []) if isinstance(entry, dict)]
-                raise RecipeError(fault(f"--set {path}", f"the recipe has no stage {keys[0]!r}", allowed=", ".join(names) or "none"))
+                raise RecipeError(
+                    fault(
+                        f"--set {path}",
+                        f"the recipe has no stage {keys[0]!r}",
+                        allowed=", ".join(names) or "none",
+                    )
+                )
             if target[keys[0]] is None:
                 target[keys[0]] = {}
         for key in keys[:-1]:
@@ -330,7 +392,9 @@ def read_document(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(fault(str(path), "cannot be read", got=getattr(error, "strerror", None) or str(error))) from None
+        raise RecipeError(
+            fault(str(path), "cannot be read", got=getattr(error, "strerror", None) or str(error))
+        ) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         spot = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -350,7 +414,9 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     if not path.exists() and not path.suffix and str(source) in shipped_recipes():
         path = shipped_recipes()[str(source)]
     if not path.exists():
-        raise RecipeError(fault(str(source), "no such recipe", fix="shipped: " + ", ".join(shipped_recipes())))
+        raise RecipeError(
+            fault(str(source), "no such recipe", fix="shipped: " + ", ".join(shipped_recipes()))
+        )
     return parse_recipe(apply_overrides(read_document(path), overrides), where=str(path))
 
 

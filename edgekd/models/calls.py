@@ -1,0 +1,227 @@
+"""The call graph: which tensor operations a module really performs, in which order, on whose outputs.
+
+One forward pass under a ``TorchFunctionMode`` sees every torch function that Python calls, so it works on
+any module whose Python control flow does not depend on the data: no symbolic tracing, no module swap, no
+list of architectures. Batch-norm folding, fake-quant placement and layer matching read this graph; the
+fake-quant simulation runs under the same kind of mode, so that what was planned is what runs.
+
+A *site* names a call: ``(module path, operation, n-th such call of that module in this pass)``. It stays
+valid when other modules (dropout, stochastic depth) add or skip operations.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
+from torch.overrides import TorchFunctionMode
+
+# torch spells one operation in many ways; these are the spellings that other rooms ask about.
+_CANONICAL = {
+    "__add__": "add", "__radd__": "add", "__iadd__": "add", "add_": "add",
+    "__mul__": "mul", "__rmul__": "mul", "__imul__": "mul", "mul_": "mul", "multiply": "mul",
+    "__matmul__": "matmul", "bmm": "matmul",
+    "concat": "cat", "concatenate": "cat",
+    "relu_": "relu", "relu6": "hardtanh", "hardtanh_": "hardtanh", "clamp_": "clamp",
+    "silu_": "silu", "hardswish_": "hardswish", "hardsigmoid_": "hardsigmoid", "sigmoid_": "sigmoid",
+    "boolean_dispatch": "max_pool2d",
+}  # fmt: skip
+
+
+class Site(NamedTuple):
+    """Where a call stands; usable as a key over several forward passes."""
+
+    module: str
+    op: str
+    nth: int
+
+    def __str__(self) -> str:
+        return f"{self.module or '<root>'}:{self.op}" + (f"#{self.nth}" if self.nth else "")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One recorded operation. ``inputs`` and ``output`` are value numbers; -1 - k is the model's k-th input.
+
+    ``args`` holds non-tensor positional and keyword arguments that placement rules read (pool sizes, bounds).
+    """
+
+    index: int
+    site: Site
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    shape: tuple[int, ...]
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def op(self) -> str:
+        return self.site.op
+
+
+@dataclass
+class CallGraph:
+    """All calls of one forward pass, in order.
+
+    Attributes:
+        calls: the operations.
+        result: value numbers that the model returns.
+    """
+
+    calls: list[Call]
+    result: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        self._producer = {value: call for call in self.calls for value in call.outputs}
+        self._consumers: dict[int, list[Call]] = defaultdict(list)
+        for call in self.calls:
+            for value in call.inputs:
+                self._consumers[value].append(call)
+
+    def producer(self, value: int) -> Call | None:
+        """The call that made ``value``; None for a model input."""
+        return self._producer.get(value)
+
+    def consumers(self, value: int) -> list[Call]:
+        return self._consumers.get(value, [])
+
+    def sole_consumer(self, call: Call) -> Call | None:
+        """The only reader of ``call``'s only output, unless the model also returns it."""
+        if len(call.outputs) != 1 or call.outputs[0] in self.result:
+            return None
+        readers = self.consumers(call.outputs[0])
+        return readers[0] if len(readers) == 1 else None
+
+
+class CallMode(TorchFunctionMode):
+    """A function mode that knows the site of each call. Subclasses override :meth:`on_call`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._path: list[str] = [""]
+        self._counts: dict[tuple[str, str], int] = defaultdict(int)
+        self._silent = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self._silent:
+            return func(*args, **kwargs)
+        name = getattr(func, "__name__", "")
+        if name in ("__get__", "__set__", "size", "dim", "stride", "is_contiguous", "__len__"):
+            return func(*args, **kwargs)
+        op = _CANONICAL.get(name, name)
+        key = (self._path[-1], op)
+        nth = self._counts[key]
+        self._counts[key] += 1
+        return self.on_call(Site(key[0], op, nth), func, args, kwargs)
+
+    def on_call(self, site: Site, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return func(*args, **kwargs)
+
+    @contextmanager
+    def following(self, module: nn.Module) -> Iterator[None]:
+        """Activate the mode and keep track of which submodule is running. Hooks are removed at the end."""
+        handles = []
+        for path, child in module.named_modules():
+            if isinstance(child, ParametrizationList):
+                # Computing an effective weight is not an operation of the network.
+                handles.append(child.register_forward_pre_hook(self._mute))
+                handles.append(child.register_forward_hook(self._unmute, always_call=True))
+            elif ".parametrizations." not in f".{path}.":
+                handles.append(child.register_forward_pre_hook(self._entering(path)))
+                handles.append(child.register_forward_hook(self._leaving, always_call=True))
+        try:
+            with self:
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _entering(self, path: str) -> Any:
+        def hook(module: nn.Module, args: Any) -> None:
+            self._path.append(path)
+
+        return hook
+
+    def _leaving(self, module: nn.Module, args: Any, output: Any) -> None:
+        if len(self._path) > 1:
+            self._path.pop()
+
+    def _mute(self, module: nn.Module, args: Any) -> None:
+        self._silent += 1
+
+    def _unmute(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._silent -= 1
+
+
+class _Recorder(CallMode):
+    def __init__(self, inputs: tuple[Tensor, ...]) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+        self._next = 0
+        self._values = {id(tensor): -1 - k for k, tensor in enumerate(inputs)}
+        self._alive: list[Any] = list(inputs)  # ids stay unique while the objects live
+
+    def value(self, tensor: Tensor) -> int | None:
+        return self._values.get(id(tensor))
+
+    def on_call(self, site: Site, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        read = tuple(
+            number
+            for tensor in _tensors((args, kwargs))
+            if (number := self._values.get(id(tensor))) is not None
+        )
+        output = func(*args, **kwargs)
+        made = list(_tensors(output))
+        if read and made:
+            numbers = []
+            for tensor in made:
+                self._values[id(tensor)] = self._next
+                numbers.append(self._next)
+                self._next += 1
+            self._alive.append(output)
+            self.calls.append(
+                Call(
+                    len(self.calls), site, read, tuple(numbers), tuple(made[0].shape),
+                    tuple(a for a in args if not isinstance(a, Tensor)),
+                    {k: v for k, v in kwargs.items() if not isinstance(v, Tensor)},
+                )
+            )  # fmt: skip
+        return output
+
+
+def record_calls(module: nn.Module, example: Tensor) -> CallGraph:
+    """Run ``module`` once on ``example`` (eval mode, no gradient) and return what it did.
+
+    Args:
+        module: takes one tensor.
+        example: ``(batch, channels, height, width)`` for an image model.
+    """
+    recorder = _Recorder((example,))
+    training = {child: child.training for child in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad(), recorder.following(module):
+            output = module(example)
+    finally:
+        for child, mode in training.items():
+            child.training = mode
+    result = tuple(n for t in _tensors(output) if (n := recorder.value(t)) is not None)
+    return CallGraph(recorder.calls, result)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)

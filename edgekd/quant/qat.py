@@ -1,0 +1,164 @@
+"""Quantization-aware training: a network whose forward pass is the integer network's, in float.
+
+Weights are fake-quantized by parametrizations chained after the mask; activations by a function mode at
+exactly the calls where :mod:`edgekd.quant.placement` put Q/DQ. No module is swapped, so optimizer, EMA,
+masks and distillation hooks never notice.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from edgekd.errors import RecipeError, fault, nearest
+from edgekd.models.calls import CallMode, Site, record_calls
+from edgekd.models.fold import fold_batch_norms
+from edgekd.quant.fake_quant import ActivationQuantizer, WeightFakeQuant
+from edgekd.quant.placement import INPUT, WEIGHTED, Placement, plan_placement
+from edgekd.quant.schemes import QuantScheme
+
+
+class QuantizedModel(nn.Module):
+    """``model`` under fake-quant. Same input and output as ``model``.
+
+    Attributes:
+        model: the network, its convolution and linear weights fake-quantized.
+        quantizers: one :class:`ActivationQuantizer` per range.
+        placement: which call uses which range.
+        float_layers: convolution and linear layers left in float, with the reason.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        scheme: QuantScheme,
+        placement: Placement,
+        float_layers: dict[str, str],
+        ranges: Literal["moving-average", "learned"],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.scheme = scheme
+        self.placement = placement
+        self.float_layers = float_layers
+        self.quantizers = nn.ModuleDict(
+            {_key(site): ActivationQuantizer(scheme, ranges) for site in placement.ranges}
+        )
+
+    def forward(self, x: Tensor) -> Any:
+        mode = _FakeQuantMode(self)
+        with mode.following(self.model):
+            return self.model(mode.quantized(INPUT, x))
+
+    def activation_quantizers(self) -> list[ActivationQuantizer]:
+        return [q for q in self.quantizers.values() if isinstance(q, ActivationQuantizer)]
+
+    def set_phase(self, phase: Literal["off", "observe", "train", "frozen"]) -> None:
+        """``observe``: ranges widen, nothing is quantized. ``train`` / ``frozen``: the integer network."""
+        for quantizer in self.activation_quantizers():
+            quantizer.phase = phase
+        for parametrization in self._weight_quantizers():
+            parametrization.enabled = phase in ("train", "frozen")
+
+    def _weight_quantizers(self) -> list[WeightFakeQuant]:
+        return [m for m in self.model.modules() if isinstance(m, WeightFakeQuant)]
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Tensor]) -> int:
+        """Set every range from real inputs ``(batch, ...)``; returns how many samples were seen."""
+        training = self.training
+        self.eval()
+        self.set_phase("observe")
+        seen = 0
+        for batch in batches:
+            self(batch)
+            seen += len(batch)
+        self.set_phase("train")
+        self.train(training)
+        return seen
+
+    def with_scheme(self, scheme: QuantScheme) -> QuantizedModel:
+        """A frozen copy with the same ranges in another runtime's integers."""
+        other = copy.deepcopy(self)
+        other.scheme = scheme
+        for quantizer in other.activation_quantizers():
+            quantizer.scheme = scheme
+        for parametrization in other._weight_quantizers():
+            parametrization.weight_max = min(scheme.weight_max, parametrization.weight_max)
+        other.set_phase("frozen")
+        return other.eval()
+
+
+class _FakeQuantMode(CallMode):
+    def __init__(self, owner: QuantizedModel) -> None:
+        super().__init__()
+        self._owner = owner
+        self._points = owner.placement.points
+
+    def quantized(self, site: Site, value: Any) -> Any:
+        range_site = self._points.get(site)
+        if range_site is None:
+            return value
+        quantizer = self._owner.quantizers[_key(range_site)]
+        self._silent += 1  # the simulation's own tensor calls are not calls of the network
+        try:
+            if isinstance(value, (tuple, list)):
+                return type(value)(quantizer(item) for item in value)
+            return quantizer(value)
+        finally:
+            self._silent -= 1
+
+    def on_call(self, site: Site, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self.quantized(site, func(*args, **kwargs))
+
+
+def _key(site: Site) -> str:
+    """A ModuleDict key: no dots."""
+    return f"{site.module.replace('.', '/') or 'root'}:{site.op}:{site.nth}"
+
+
+def prepare_qat(
+    model: nn.Module,
+    example: Tensor,
+    scheme: QuantScheme,
+    *,
+    exclude: Iterable[str] = (),
+    ranges: Literal["moving-average", "learned"] = "moving-average",
+    weight_bits: int = 8,
+) -> QuantizedModel:
+    """Fold batch norms, register weight fake-quant after any mask, and plan the activation ranges.
+
+    The structure depends on ``model`` and ``example`` alone, so a saved state can be loaded into a
+    freshly prepared one.
+
+    Args:
+        model: changed in place and held by the result.
+        example: ``(batch, channels, height, width)``.
+        exclude: fnmatch patterns of convolution and linear layers that stay in float.
+
+    Raises:
+        RecipeError: an ``exclude`` pattern matches no layer.
+    """
+    fold_batch_norms(model, example)
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
+    float_layers: dict[str, str] = {}
+    for pattern in exclude:
+        matched = [name for name in layers if fnmatch(name, pattern)]
+        if not matched:
+            raise RecipeError(
+                fault("quantize.exclude", "matches no layer", got=pattern, fix=nearest(pattern, layers))
+            )
+        float_layers.update(dict.fromkeys(matched, f"excluded by the recipe: {pattern}"))
+    graph = record_calls(model, example)
+    used = {call.site.module for call in graph.calls if call.op in WEIGHTED}
+    weight_max = min(scheme.weight_max, 2 ** (weight_bits - 1) - 1)
+    for name, layer in layers.items():
+        if name in used and name not in float_layers:
+            parametrize.register_parametrization(layer, "weight", WeightFakeQuant(weight_max), unsafe=True)
+    return QuantizedModel(model, scheme, plan_placement(graph, float_layers), float_layers, ranges)

@@ -1,0 +1,59 @@
+"""A trained :class:`QuantizedModel` as a module whose trace has Q/DQ at exactly the trained places."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from edgekd.quant.fake_quant import WeightFakeQuant
+from edgekd.quant.qat import QuantizedModel
+
+
+class _WrittenWeight(nn.Module):
+    """Fake-quant with a constant scale: traced as QuantizeLinear, DequantizeLinear on an initialiser.
+
+    The range is the full int8 because that is the only one ONNX knows; the values are inside it already.
+    """
+
+    scale: Tensor
+
+    def __init__(self, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale)
+        self.register_buffer("zero_point", torch.zeros_like(scale, dtype=torch.int32))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return torch.fake_quantize_per_channel_affine(weight, self.scale, self.zero_point, 0, -128, 127)
+
+
+def frozen_for_export(model: QuantizedModel) -> QuantizedModel:
+    """A copy on the CPU with baked weights: masks applied, scales constant, ranges frozen.
+
+    Baking first (mask and fake-quant leave plain values), then writing the same scale again, makes the
+    file's integers the integers that were trained.
+    """
+    frozen = copy.deepcopy(model).cpu().eval()
+    frozen.set_phase("frozen")
+    for layer in list(frozen.model.modules()):
+        if not parametrize.is_parametrized(layer, "weight"):
+            continue
+        scale = _weight_scale(layer)
+        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+        if scale is not None:
+            parametrize.register_parametrization(layer, "weight", _WrittenWeight(scale), unsafe=True)
+    return frozen
+
+
+@torch.no_grad()
+def _weight_scale(layer: nn.Module) -> Tensor | None:
+    """The scale that fake-quant uses: that of the weight as the parametrizations before it leave it."""
+    chain = layer.parametrizations["weight"]  # type: ignore[index,operator,union-attr]
+    weight = chain.original
+    for parametrization in chain:
+        if isinstance(parametrization, WeightFakeQuant):
+            return parametrization.scale(weight)
+        weight = parametrization(weight)
+    return None

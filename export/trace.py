@@ -1,0 +1,64 @@
+"""A torch module to an ONNX file: the exporter is torch's, the guarantees are checked here.
+
+torch's TorchScript-based exporter is used although it is deprecated: it gives the opset that was asked
+for (the newer one silently writes 18 for less), keeps global average pooling in one node and writes
+fake-quant as QuantizeLinear / DequantizeLinear. The opset is read back from the file all the same.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from edgekd.errors import ExportError, fault
+
+INPUT_NAME = "input"
+OUTPUT_NAME = "logits"
+
+
+def trace_to_onnx(module: nn.Module, example: Tensor, path: Path, *, opset: int) -> onnx.ModelProto:
+    """Export ``module`` in eval mode with a dynamic batch, and read the file back.
+
+    Args:
+        example: ``(2, channels, height, width)`` float32; a batch of 1 would freeze the batch dimension.
+        path: written in place; the caller owns atomicity.
+
+    Raises:
+        ExportError: an operation that cannot be exported, or another opset than asked for.
+    """
+    if len(example) < 2:
+        raise ValueError("the example needs a batch of at least 2")
+    module.eval()
+    batch = {0: "batch"}
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter(
+                "ignore"
+            )  # deprecation of the exporter itself, tracer hints on Python values
+            torch.onnx.export(
+                module, (example,), str(path), opset_version=opset, dynamo=False,
+                input_names=[INPUT_NAME], output_names=[OUTPUT_NAME],
+                dynamic_axes={INPUT_NAME: batch, OUTPUT_NAME: batch},
+            )  # fmt: skip
+    except (RuntimeError, ValueError, TypeError, torch.onnx.OnnxExporterError) as error:
+        # The exporter appends the whole traced graph to its message; the first sentence is what helps.
+        reason = str(error).split("[Caused by")[0].splitlines()[0][:300]
+        raise ExportError(
+            fault(type(module).__name__, f"cannot be exported to ONNX opset {opset}: {reason}")
+        ) from error
+    proto = onnx.load(str(path))
+    written = opset_of(proto)
+    if written != opset:
+        raise ExportError(
+            fault(str(path), "the exporter wrote another opset", got=written, allowed=str(opset))
+        )
+    return proto
+
+
+def opset_of(proto: onnx.ModelProto) -> int:
+    """The version of the default operator set that a file declares."""
+    return next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), 0)
