@@ -1,0 +1,78 @@
+"""What one forward pass costs: parameters and multiply-accumulates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parametrize
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Counts of one model for one image.
+
+    Attributes:
+        params: trainable numbers as the forward pass sees them (a masked weight counts once, with its zeros).
+        nonzero_params: those of them that are not exactly 0.
+        macs: multiply-accumulates of convolutions, linear layers and matrix products; zeros count too.
+    """
+
+    params: int
+    nonzero_params: int
+    macs: int
+
+
+def measure_cost(module: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
+    """Count ``module`` for one image of ``(channels, height, width)``.
+
+    A black box reports no parameters; its multiply-accumulates are not seen and count 0.
+    """
+    weights = effective_parameters(module)
+    return Cost(
+        params=sum(weight.numel() for weight in weights),
+        nonzero_params=sum(int(torch.count_nonzero(weight)) for weight in weights),
+        macs=count_macs(module, input_shape),
+    )
+
+
+@torch.no_grad()
+def effective_parameters(module: nn.Module) -> list[Tensor]:
+    """Every parameter once; a parametrized one as its parametrizations return it, without their own."""
+    seen: set[int] = set()
+    found: list[Tensor] = []
+    inner = {
+        id(parameter)
+        for child in module.modules()
+        if parametrize.is_parametrized(child)
+        for parameter in child.parametrizations.parameters()  # type: ignore[union-attr]
+    }
+    for child in module.modules():
+        if parametrize.is_parametrized(child):
+            found += [getattr(child, name).detach() for name in child.parametrizations]  # type: ignore[union-attr]
+        for parameter in child.parameters(recurse=False):
+            if id(parameter) not in seen and id(parameter) not in inner:
+                seen.add(id(parameter))
+                found.append(parameter.detach())
+    return found
+
+
+def count_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
+    """Multiply-accumulates of one image, counted from the operators that really run."""
+    parameter = next(module.parameters(), None)
+    device = parameter.device if parameter is not None else torch.device("cpu")
+    training, fast_path = module.training, torch.backends.mha.get_fastpath_enabled()
+    module.eval()
+    # Fused attention has no formula of its own in the counter: take it apart.
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        counter = FlopCounterMode(display=False)
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+            module(torch.zeros(1, *input_shape, device=device))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+        module.train(training)
+    return counter.get_total_flops() // 2

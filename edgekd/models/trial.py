@@ -1,0 +1,79 @@
+"""One forward pass that proves a model takes the input it is about to be given."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.errors import ModelError, fault
+from edgekd.models.brief import brief
+from edgekd.preprocess import Preprocess
+
+_BATCH = 2  # 1 would hide a model that mixes up batch and class axes
+
+
+def try_forward(
+    module: nn.Module,
+    preprocess: Preprocess,
+    where: str,
+    *,
+    size_fix: str = "set input.size to what it takes",
+) -> int:
+    """Two black images through ``module`` in eval mode; the module's mode is left as it was.
+
+    Args:
+        size_fix: what to do about a refused size.
+
+    Returns:
+        The number of classes: logits per image.
+
+    Raises:
+        ModelError: the model refuses the size, or answers something else than finite ``(2, classes)`` logits.
+    """
+    channels, height, width = preprocess.input_shape
+    size = f"{channels}x{height}x{width}"
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            logits = module(torch.zeros(_BATCH, channels, height, width))
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            fault(
+                where,
+                f"the model refuses an input of {size} (channels x height x width)",
+                got=brief(error),
+                fix=size_fix,
+            )
+        ) from error
+    finally:
+        module.train(training)
+    if not isinstance(logits, Tensor):
+        raise ModelError(
+            fault(
+                where,
+                "the model must return one tensor of logits",
+                got=type(logits).__name__,
+                fix="return the logits alone from forward()",
+            )
+        )
+    if logits.ndim != 2 or logits.shape[0] != _BATCH or logits.shape[1] < 2:
+        raise ModelError(
+            fault(
+                where,
+                f"the model's answer to {_BATCH} images is not logits",
+                got=tuple(logits.shape),
+                allowed="(batch, classes) with at least 2 classes",
+            )
+        )
+    if not torch.isfinite(logits).all():
+        raise ModelError(
+            fault(
+                where,
+                f"the model answers NaN or infinity to a black image of {size}",
+                fix="check the weights, and whether input.size is large enough for the model",
+            )
+        )
+    return logits.shape[1]

@@ -1,0 +1,103 @@
+"""Which network is trained: the teacher itself, or another one that takes the teacher's input and classes."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+from torch import nn
+
+from edgekd.errors import ModelError, fault
+from edgekd.models.cost import count_macs
+from edgekd.models.loaded import LoadedModel
+from edgekd.models.resolve import resolve_model
+from edgekd.recipe import InputRecipe, Recipe
+
+SAME = "same"
+
+
+def choose_student(recipe: Recipe, teacher: LoadedModel | None, *, classes: int, base: Path) -> LoadedModel:
+    """The student, ready to train: every parameter takes gradients.
+
+    ``same`` copies the teacher. Any other student is given the teacher's preprocessing, because both see the
+    same batches.
+
+    Args:
+        recipe: its ``student`` and ``input``.
+        teacher: None where the recipe trains without one.
+        classes: the data's class count; 0 where unknown: then the teacher's.
+        base: folder that relative paths start from.
+
+    Raises:
+        ModelError: a black-box teacher as ``same``, class counts that differ, a refused input.
+    """
+    where = f"{recipe.name}: student"
+    if recipe.student == SAME:
+        student = _same(teacher, where)
+    else:
+        wanted = teacher.classes if teacher is not None else classes
+        input = _shared_input(teacher) if teacher is not None else recipe.input
+        student = resolve_model(
+            recipe.student, classes=wanted, input=input, base=base, where=where, role="student"
+        )
+        if teacher is not None:
+            student.preprocess = teacher.preprocess
+            student.notes += _larger(student, teacher)
+    if teacher is not None and student.classes != teacher.classes:
+        raise ModelError(
+            fault(where, f"{student.spec} has {student.classes} classes, the teacher {teacher.classes}")
+        )
+    student.module.requires_grad_(True)
+    return student
+
+
+def _same(teacher: LoadedModel | None, where: str) -> LoadedModel:
+    if teacher is None:
+        raise ModelError(
+            fault(where, "'same' needs a teacher", fix="name a student, such as timm:resnet18@random")
+        )
+    if teacher.weights == "onnx":
+        raise ModelError(
+            fault(
+                where,
+                "'same' cannot copy an ONNX teacher: a black box has no weights to train",
+                got=teacher.spec,
+                fix="name a student, such as timm:resnet18@random",
+            )
+        )
+    student = copy.copy(teacher)
+    student.module = copy.deepcopy(teacher.module)
+    student.notes = []
+    return student
+
+
+def _shared_input(teacher: LoadedModel) -> InputRecipe:
+    """The teacher's preprocessing as overrides for the student."""
+    own = teacher.preprocess
+    return InputRecipe(
+        size=(own.height, own.width),
+        channels=own.channels,
+        mean=own.mean,
+        std=own.std,
+        interpolation=own.interpolation,
+        crop_pct=own.crop_pct,
+    )
+
+
+def _larger(student: LoadedModel, teacher: LoadedModel) -> list[str]:
+    """A warning where compressing would enlarge."""
+    if teacher.weights == "onnx":
+        return []
+    shape = teacher.preprocess.input_shape
+    notes = []
+    for what, mine, theirs in (
+        ("parameters", _count(student.module), _count(teacher.module)),
+        ("multiply-accumulates", count_macs(student.module, shape), count_macs(teacher.module, shape)),
+    ):
+        if mine > theirs:
+            notes.append(f"the student is larger than the teacher: {mine:,} {what} against {theirs:,}")
+    return notes
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
