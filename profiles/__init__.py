@@ -1,1 +1,54 @@
-"""How fast an ONNX file is: measured, and by which statistics. Never imports torch."""
+"""How fast an ONNX file is: measured, and by which statistics. Never imports torch.
+
+Names are loaded on first use, so that ``import edgekd.profiles`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgekd.profiles.cautions import Caution, CautionKind
+    from edgekd.profiles.measurement import Measurement, measure
+    from edgekd.profiles.onnx_file import OnnxSummary, read_summary
+    from edgekd.profiles.operators import OperatorCost, profile_operators
+    from edgekd.profiles.report import LatencyReport
+    from edgekd.profiles.session import open_session, run_batches
+    from edgekd.profiles.statistics import Ratio
+
+__all__ = [
+    "Caution",
+    "CautionKind",
+    "LatencyReport",
+    "Measurement",
+    "OnnxSummary",
+    "OperatorCost",
+    "Ratio",
+    "measure",
+    "open_session",
+    "profile_operators",
+    "read_summary",
+    "run_batches",
+]
+
+_HOMES = {
+    "Caution": "cautions",
+    "CautionKind": "cautions",
+    "LatencyReport": "report",
+    "Measurement": "measurement",
+    "OnnxSummary": "onnx_file",
+    "OperatorCost": "operators",
+    "Ratio": "statistics",
+    "measure": "measurement",
+    "open_session": "session",
+    "profile_operators": "operators",
+    "read_summary": "onnx_file",
+    "run_batches": "session",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,125 @@
+"""What can run a model round by round: the contract between measuring and a runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How one model is run. ``shape`` is as in :func:`edgekd.profiles.inputs.random_inputs`."""
+
+    threads: int = 1
+    batch: int = 1
+    shape: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None = None
+    runs: int = 60
+    warmup: int = 10
+    max_seconds_per_round: float = 10.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What is known once the model is loaded and has run once."""
+
+    runtime: str
+    runtime_version: str
+    load_ms: float
+    first_inference_ms: float
+    base_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What is known after the last round. ``cpu_seconds``: processor time since the model was opened."""
+
+    peak_memory_bytes: int
+    cpu_seconds: float
+
+
+class Runner(Protocol):
+    """One model, held open and idle between its rounds."""
+
+    def open(self) -> Opened: ...
+
+    def round(self) -> list[float]:
+        """Warm up and time the runs of one round; milliseconds of each."""
+        ...
+
+    def finish(self) -> Finished: ...
+
+    def close(self) -> None:
+        """Release everything; also after a failure, also twice."""
+        ...
+
+
+RunnerFactory = Callable[[Path, RunSettings], Runner]
+
+
+class FakeClock:
+    """A clock that moves only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class MockRunner:
+    """A model whose latencies are given, on a fake clock: what runs when, and what follows, without waiting.
+
+    Args:
+        latency_ms: of inference number ``i``, counted from 0 and over warm-ups too.
+        events: every call is appended as ``(name, call)``; shared between runners it shows their order.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: RunSettings,
+        latency_ms: Callable[[int], float],
+        clock: FakeClock,
+        events: list[tuple[str, str]],
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.latency_ms = latency_ms
+        self.clock = clock
+        self.events = events
+        self.count = 0
+
+    def open(self) -> Opened:
+        self.events.append((self.name, "open"))
+        first = self.latency_ms(0)
+        self._infer()
+        return Opened("mock", "1.0", load_ms=1.0, first_inference_ms=first, base_memory_bytes=1000)
+
+    def round(self) -> list[float]:
+        from edgekd.profiles.timing import timed_round
+
+        self.events.append((self.name, "round"))
+        return timed_round(
+            self._infer,
+            warmup=self.settings.warmup,
+            runs=self.settings.runs,
+            max_seconds=self.settings.max_seconds_per_round,
+            clock=self.clock,
+        )
+
+    def finish(self) -> Finished:
+        self.events.append((self.name, "finish"))
+        return Finished(peak_memory_bytes=2000, cpu_seconds=0.0)
+
+    def close(self) -> None:
+        self.events.append((self.name, "close"))
+
+    def _infer(self) -> Any:
+        self.clock.advance(self.latency_ms(self.count) / 1e3)
+        self.count += 1

@@ -1,0 +1,61 @@
+"""The per-operator profile: from recorded events, and from ONNX Runtime itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgekd.errors import ModelFileError
+from edgekd.profiles import profile_operators
+from edgekd.profiles.operators import operator_costs
+
+
+def event(
+    node: str, operator: str, duration: float, cat: str = "Node", suffix: str = "_kernel_time"
+) -> dict[str, object]:
+    return {"cat": cat, "name": node + suffix, "dur": duration, "args": {"op_name": operator}}
+
+
+def test_rows_are_means_without_warm_up_the_slowest_first() -> None:
+    events = [
+        {"cat": "Session", "name": "model_run", "dur": 999},
+        event("conv", "Conv", 500),
+        event("relu", "Relu", 50),
+        event("conv", "Conv", 60, suffix="_fence_before"),
+        event("conv", "Conv", 40),
+        event("relu", "Relu", 10),
+        event("conv", "Conv", 20),
+        event("relu", "Relu", 10),
+    ]
+    rows = operator_costs(events, warmup=1)
+    assert [(row.op_type, row.node, row.mean_us) for row in rows] == [
+        ("Conv", "conv", 30.0),
+        ("Relu", "relu", 10.0),
+    ]
+    assert [row.share for row in rows] == [0.75, 0.25]
+    assert rows[0].to_json() == {"op_type": "Conv", "node": "conv", "mean_us": 30.0, "share": 0.75}
+
+
+def test_no_events_are_no_rows() -> None:
+    assert operator_costs([]) == []
+
+
+def test_the_runtimes_own_profile(
+    make_onnx: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = make_onnx(features=4096, dims=("n", 64, 64), classes=1000)
+    before = set(tmp_path.iterdir())
+    rows = profile_operators(path, runs=5, warmup=2)
+    assert rows[0].op_type in ("MatMul", "Gemm")
+    assert sum(row.share for row in rows) == pytest.approx(1.0)
+    assert {"Relu", "MatMul"} & {row.op_type for row in rows}
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_broken_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"no model")
+    with pytest.raises(ModelFileError, match="not an ONNX file"):
+        profile_operators(tmp_path / "bad.onnx")

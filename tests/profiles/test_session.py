@@ -1,0 +1,137 @@
+"""Sessions, batches and random inputs on real ONNX Runtime."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from edgekd.errors import ModelFileError
+from edgekd.profiles import open_session, run_batches
+from edgekd.profiles.inputs import random_inputs
+
+MakeOnnx = Callable[..., Path]
+
+
+def expected(inputs: np.ndarray) -> np.ndarray:
+    weight = np.random.default_rng(0).standard_normal((48, 5)).astype(np.float32)
+    return np.maximum(inputs.reshape(len(inputs), -1) @ weight, 0)
+
+
+@pytest.mark.parametrize("first", ["n", 1, 4])
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_batches_give_the_models_outputs_in_order(make_onnx: MakeOnnx, first: int | str, batch: int) -> None:
+    inputs = np.random.default_rng(1).standard_normal((10, 3, 4, 4)).astype(np.float32)
+    session = open_session(make_onnx(dims=(first, 3, 4, 4)))
+    outputs = run_batches(session, inputs, batch)
+    assert outputs.dtype == np.float32
+    np.testing.assert_allclose(outputs, expected(inputs), rtol=1e-5, atol=1e-5)
+
+
+def test_inputs_are_cast_to_the_models_type(make_onnx: MakeOnnx) -> None:
+    inputs = np.random.default_rng(1).standard_normal((3, 3, 4, 4))
+    outputs = run_batches(open_session(make_onnx(dtype=TensorProto.FLOAT16)), inputs)
+    np.testing.assert_allclose(outputs, expected(inputs), rtol=0.05, atol=0.05)
+
+
+def test_a_wrong_shape_is_one_line(make_onnx: MakeOnnx) -> None:
+    session = open_session(make_onnx())
+    message = r"ONNX input 'x': another shape; got \[3, 8, 8\]; allowed: \[3, 4, 4\] after the batch"
+    with pytest.raises(ModelFileError, match=message):
+        run_batches(session, np.zeros((2, 3, 8, 8), np.float32))
+
+
+def test_a_model_that_fails_while_running_is_one_line(make_onnx: MakeOnnx) -> None:
+    session = open_session(make_onnx(dims=("n", 3, "h", "w")))
+    with pytest.raises(ModelFileError, match=r"failed on x \[1, 3, 5, 5\] float32") as caught:
+        run_batches(session, np.zeros((1, 3, 5, 5), np.float32))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_operator_that_the_runtime_lacks(make_onnx: MakeOnnx) -> None:
+    with pytest.raises(ModelFileError, match=r"cannot load the file \(opset 17\).*NoSuchOperator") as caught:
+        open_session(make_onnx(operator="NoSuchOperator"))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_opset_that_the_runtime_lacks(make_onnx: MakeOnnx) -> None:
+    with pytest.raises(ModelFileError, match=r"cannot load the file \(opset 99\)"):
+        open_session(make_onnx(opset=99))
+
+
+def test_a_truncated_file_is_named(make_onnx: MakeOnnx) -> None:
+    path = make_onnx()
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ModelFileError, match=f"{path}: truncated"):
+        open_session(path)
+
+
+def test_the_optimized_graph_can_be_kept(make_onnx: MakeOnnx, tmp_path: Path) -> None:
+    open_session(make_onnx(), optimized_to=tmp_path / "optimized.onnx", kernel_rule="arm")
+    assert (tmp_path / "optimized.onnx").stat().st_size > 0
+
+
+def test_threads_must_be_positive(make_onnx: MakeOnnx) -> None:
+    with pytest.raises(ValueError, match="threads"):
+        open_session(make_onnx(), threads=0)
+
+
+def test_an_idle_pool_does_not_spin(make_onnx: MakeOnnx) -> None:
+    session = open_session(make_onnx(dims=("n", 64, 64), features=4096), threads=2)
+    inputs = np.zeros((256, 64, 64), np.float32)
+    run_batches(session, inputs, 256)
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.1
+
+
+def test_random_inputs_follow_shape_type_and_seed(make_onnx: MakeOnnx) -> None:
+    declared = open_session(make_onnx()).get_inputs()
+    (one,) = random_inputs(declared, batch=2, seed=3).values()
+    (again,) = random_inputs(declared, batch=2, seed=3).values()
+    (other,) = random_inputs(declared, batch=2, seed=4).values()
+    assert (one.shape, one.dtype) == ((2, 3, 4, 4), np.float32)
+    assert one.min() >= -1
+    assert one.max() < 1
+    assert one.std() > 0.4
+    np.testing.assert_array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 4), (2, 3, 4, 4), {"x": (3, 4, 4)}])
+def test_open_dimensions_come_from_shape(make_onnx: MakeOnnx, shape: object) -> None:
+    declared = open_session(make_onnx(dims=("n", 3, "h", "w"))).get_inputs()
+    assert random_inputs(declared, batch=2, shape=shape)["x"].shape == (2, 3, 4, 4)  # type: ignore[arg-type]
+
+
+def test_open_dimensions_without_shape_are_one_line(make_onnx: MakeOnnx) -> None:
+    declared = open_session(make_onnx(dims=("n", 3, "h", "w"))).get_inputs()
+    with pytest.raises(
+        ModelFileError, match=r"'x': open dimensions besides the batch; got '3, h, w'; give .* --shape"
+    ):
+        random_inputs(declared)
+
+
+@pytest.mark.parametrize(
+    ("dims", "options", "message"),
+    [
+        (
+            (1, 3, 4, 4),
+            {"batch": 8},
+            "the batch is fixed in the file; got 8; allowed: 1; measure with --batch 1",
+        ),
+        (("n", 3, 4, 4), {"shape": (3, 8, 8)}, r"another shape; got \[3, 8, 8\]"),
+        (("n", 3, "h", "w"), {"shape": (3, 0, 4)}, "dimensions must be at least 1"),
+        (("n", 3, 4, 4), {"shape": {"y": (3, 4, 4)}}, "no such input; got 'y'; allowed: x"),
+    ],
+)
+def test_a_shape_that_does_not_fit(
+    make_onnx: MakeOnnx, dims: tuple[int | str, ...], options: dict[str, object], message: str
+) -> None:
+    declared = open_session(make_onnx(dims=dims)).get_inputs()
+    with pytest.raises(ModelFileError, match=message):
+        random_inputs(declared, **options)  # type: ignore[arg-type]
