@@ -1,0 +1,99 @@
+"""The tables of proof: what was read back from the files, what was left out, how the run was made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgekd.report.facts import device_name
+from edgekd.report.format import MISSING, clean, duration, percent, plural, significant
+from edgekd.report.schema import KeptMagnitude, Report, StageFacts
+from edgekd.report.tables import Table, text_column
+
+
+def guarantees_table(report: Report) -> Table:
+    """What was read back from each written file."""
+    rows: list[tuple[str, str, str]] = []
+    for entry in report.deploy:
+        name = clean(device_name(entry))
+        if (sparsity := entry.sparsity) is not None:
+            covered = f"{sparsity.layers} of {plural(sparsity.layers_total, 'layer')}"
+            rows.append((name, f"{clean(sparsity.pattern)} pattern", covered))
+            rows.append((name, f"{clean(sparsity.pattern)} violations", f"{sparsity.violations:,}"))
+        if (quantization := entry.quantization) is not None:
+            total = quantization.integer_ops + quantization.float_ops
+            nodes = f"{quantization.integer_ops} of {total} convolutions and linears"
+            text = f"{percent(quantization.coverage)} ({nodes})"
+            rows.append((name, "integer kernels", text))
+            rows.append((name, "scheme", clean(quantization.scheme)))
+        if (parity := entry.parity) is not None:
+            text = f"same top-1 on {percent(parity.agreement)} of {plural(parity.samples, 'sample')}"
+            rows.append((name, f"parity with {clean(parity.reference or 'the trained model')}", text))
+            if parity.max_abs_diff is not None:
+                rows.append((name, "largest logit difference", significant(parity.max_abs_diff)))
+    return Table(
+        "Read back from the files", (text_column("device"), text_column("check"), text_column("result")), rows
+    )
+
+
+def skipped_table(report: Report) -> Table:
+    """Layers that stay dense and nodes that stay in float, with the reason."""
+    rows = []
+    for entry in report.deploy:
+        for left_out, what in (
+            (entry.sparsity.skipped if entry.sparsity else [], "dense"),
+            (entry.quantization.float_nodes if entry.quantization else [], "float"),
+        ):
+            rows += [
+                (clean(device_name(entry)), clean(n.name), what, clean(n.reason) or MISSING) for n in left_out
+            ]
+    return Table("Left out", tuple(map(text_column, ("device", "layer", "stays", "reason"))), rows)
+
+
+def stage_notes(stage: StageFacts) -> list[str]:
+    """What a stage says about itself, one sentence each."""
+    notes = [clean(note) for note in stage.notes]
+    kept = stage.kept_magnitude
+    if isinstance(kept, KeptMagnitude):
+        if kept.before is not None and kept.after is not None:
+            before, after = percent(kept.before), percent(kept.after)
+            notes.append(f"kept magnitude {before} before and {after} after channel permutation")
+        elif (share := kept.after if kept.after is not None else kept.before) is not None:
+            notes.append(f"kept magnitude {percent(share)}")
+    elif kept is not None:
+        notes.append(f"kept magnitude {percent(kept)}")
+    return notes
+
+
+def origin_table(report: Report) -> Table:
+    """How the run was made: everything that one needs to make it again."""
+    data, machine = report.data, report.machine
+    sizes = f"{data.train:,} train, {data.validation:,} validation, {data.test:,} test"
+    rows: list[tuple[str, str]] = [
+        ("recipe", f"{report.recipe.name} ({report.recipe.hash[:12]})"),
+        ("task", report.task),
+        ("teacher", report.models.teacher or MISSING),
+        ("student", report.models.student or MISSING),
+        ("data", f"{data.name}: {sizes}"),
+    ]
+    if data.classes is not None:
+        rows.append(("classes", f"{data.classes:,}"))
+    rows += [(f"data: {key}", _plain(value)) for key, value in data.provenance.items()]
+    if data.fingerprint:
+        rows.append(("data fingerprint", data.fingerprint[:12]))
+    facts = [machine.cpu, plural(machine.cores, "core") if machine.cores is not None else None,
+             plural(machine.threads, "thread") if machine.threads is not None else None]  # fmt: skip
+    rows.append(("machine", ", ".join(fact for fact in facts if fact) or MISSING))
+    rows += [("trained on", report.torch_device), ("time", duration(report.seconds))]
+    rows += [(f"seed: {name}", str(seed)) for name, seed in report.seeds.items()]
+    rows += [(f"version: {name}", version) for name, version in report.versions.items()]
+    rows += [(f"sha256 for {entry.device}", entry.sha256) for entry in report.deploy]
+    cleaned = [(clean(name), clean(value)) for name, value in rows]
+    return Table("How it was made", (text_column("what"), text_column("value")), cleaned)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    return MISSING if value is None else str(value)

@@ -1,0 +1,158 @@
+"""What follows from a report: which latency stands for a file, ratios, drops. One place for all to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from edgekd.report.schema import BaselineFile, DeployFacts, LatencyFacts, Metrics, Report, StageFacts
+
+Role = Literal["deployed", "student", "teacher"]
+_KIND_ORDER = {"measured": 0, "emulated": 1, "estimated": 2}
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """A deployed file or one of its baselines.
+
+    Attributes:
+        label: what a reader calls it.
+        metrics: of the file; for a baseline that was not evaluated, of the stage whose weights it has.
+    """
+
+    role: Role
+    label: str
+    file: str
+    size_bytes: int | None
+    compressed_bytes: int | None
+    metrics: Metrics
+    latency: Sequence[LatencyFacts]
+
+
+def stage_named(report: Report, *names: str) -> StageFacts | None:
+    """The last stage with one of ``names``."""
+    return next((stage for stage in reversed(report.stages) if stage.name in names), None)
+
+
+def is_label_free(report: Report) -> bool:
+    """No stage and no file has a top-1: agreement with the teacher stands for accuracy."""
+    metrics = [stage.metrics for stage in report.stages] + [entry.metrics for entry in report.deploy]
+    return all(m.top1 is None for m in metrics) and any(m.agreement is not None for m in metrics)
+
+
+def score(metrics: Metrics, *, label_free: bool) -> float | None:
+    """Top-1, or agreement with the teacher where there are no labels."""
+    return metrics.agreement if label_free else metrics.top1
+
+
+def files_of(report: Report, entry: DeployFacts) -> list[FileFacts]:
+    """The deployed file, the same student in fp32, the teacher in fp32: those that exist."""
+    precision = next((row.precision for row in entry.latency if row.precision), None)
+    if precision is None and entry.quantization is not None:
+        precision = "int8"
+    pattern = entry.sparsity.pattern if entry.sparsity else None
+    label = " ".join(part for part in ("deployed", precision, pattern) if part)
+    found = [
+        FileFacts(
+            "deployed",
+            label,
+            entry.file,
+            entry.size_bytes,
+            entry.compressed_bytes,
+            entry.metrics,
+            entry.latency,
+        )
+    ]
+    if entry.baseline is None:
+        return found
+    teacher = stage_named(report, "teacher")
+    dense = stage_named(report, "student", "distill") or teacher
+    found.append(_baseline("student", "student fp32", entry.baseline, dense))
+    if entry.baseline.teacher is not None:
+        found.append(_baseline("teacher", "teacher fp32", entry.baseline.teacher, teacher))
+    return found
+
+
+def _baseline(role: Role, label: str, file: BaselineFile, stage: StageFacts | None) -> FileFacts:
+    metrics = file.metrics or (stage.metrics if stage else Metrics())
+    return FileFacts(role, label, file.file, file.size_bytes, file.compressed_bytes, metrics, file.latency)
+
+
+def main_latency(entries: Iterable[LatencyFacts]) -> LatencyFacts | None:
+    """What stands for a file: measured before emulated before estimated, then the fewest threads."""
+    return min(entries, key=lambda row: (_KIND_ORDER[row.kind], row.threads, row.batch), default=None)
+
+
+def matching(entries: Iterable[LatencyFacts], like: LatencyFacts) -> LatencyFacts | None:
+    """The entry that may be compared with ``like``: same kind, device, runtime, threads and batch."""
+    key = (like.kind, like.device, like.runtime, like.threads, like.batch)
+    return next(
+        (row for row in entries if (row.kind, row.device, row.runtime, row.threads, row.batch) == key), None
+    )
+
+
+def speedup(entry: DeployFacts, against: Literal["student", "teacher"]) -> float | None:
+    """How many times faster the deployed file is: what the run reported, else the ratio of comparable p50."""
+    reported = entry.speedup_vs_student_fp32 if against == "student" else entry.speedup_vs_teacher
+    if reported is not None:
+        return reported
+    pair = comparable(entry, against)
+    return pair[1].p50_ms / pair[0].p50_ms if pair else None
+
+
+def comparable(
+    entry: DeployFacts, against: Literal["student", "teacher"]
+) -> tuple[LatencyFacts, LatencyFacts] | None:
+    """The deployed file's main latency and the baseline's entry under the same conditions."""
+    file: BaselineFile | None = entry.baseline
+    if against == "teacher":
+        file = entry.baseline.teacher if entry.baseline else None
+    own = main_latency(entry.latency)
+    other = matching(file.latency, own) if file and own else None
+    return (own, other) if own and other else None
+
+
+def ranges_overlap(one: LatencyFacts, other: LatencyFacts) -> bool:
+    """True where the two ranges over rounds touch: the difference may be noise. Unknown ranges do not."""
+    if None in (one.low_ms, one.high_ms, other.low_ms, other.high_ms):
+        return False
+    assert one.low_ms is not None and one.high_ms is not None
+    assert other.low_ms is not None and other.high_ms is not None
+    return one.low_ms <= other.high_ms and other.low_ms <= one.high_ms
+
+
+def size_reduction(entry: DeployFacts) -> tuple[float, str] | None:
+    """How many times smaller the deployed file is, and than what: the teacher in fp32, else the student."""
+    if entry.baseline is None or not entry.size_bytes:
+        return None
+    teacher = entry.baseline.teacher
+    if teacher is not None and teacher.size_bytes:
+        return teacher.size_bytes / entry.size_bytes, "the teacher in fp32"
+    if entry.baseline.size_bytes:
+        return entry.baseline.size_bytes / entry.size_bytes, "the same model in fp32"
+    return None
+
+
+def accuracy_change(report: Report, entry: DeployFacts) -> float | None:
+    """Top-1 of the deployed file minus the teacher's, as a fraction."""
+    teacher = stage_named(report, "teacher")
+    if teacher is None or teacher.metrics.top1 is None or entry.metrics.top1 is None:
+        return None
+    return entry.metrics.top1 - teacher.metrics.top1
+
+
+def all_warnings(report: Report) -> list[str]:
+    """Every warning of the run once, in order; those of one device start with its name."""
+    found = list(report.warnings)
+    for entry in report.deploy:
+        found += [f"{entry.device}: {text}" for text in entry.warnings]
+        for file in files_of(report, entry):
+            found += [
+                f"{entry.device}: {file.label}: {text}" for row in file.latency for text in row.warnings
+            ]
+    return list(dict.fromkeys(found))
+
+
+def device_name(entry: DeployFacts) -> str:
+    return entry.device_title or entry.device

@@ -1,0 +1,167 @@
+"""The tables of a report, built once as text; the page, Markdown and the terminal only draw them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from edgekd.report.facts import device_name, files_of, is_label_free, main_latency, speedup
+from edgekd.report.format import (
+    MISSING,
+    byte_count,
+    clean,
+    duration,
+    milliseconds,
+    percent,
+    quantity,
+    ratio,
+    significant,
+    span,
+)
+from edgekd.report.schema import DeployFacts, LatencyFacts, Report
+
+
+@dataclass(frozen=True)
+class Column:
+    """``kind``: ``text``, ``number`` (to the right) or ``tag`` (measured, emulated, estimated)."""
+
+    name: str
+    kind: str = "number"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of clean one-line text; ``emphasised`` are indices of rows that matter most."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[str]]
+    emphasised: frozenset[int] = field(default_factory=frozenset)
+
+
+def text_column(name: str) -> Column:
+    """A column to the left."""
+    return Column(name, "text")
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def stages_table(report: Report) -> Table:
+    names = ("top-1", "agreement", "ECE", "NLL", "params", "non-zero", "MACs", "time")
+    rows = [
+        (
+            clean(stage.name),
+            percent(stage.metrics.top1),
+            percent(stage.metrics.agreement),
+            _number(stage.metrics.ece),
+            _number(stage.metrics.nll),
+            quantity(stage.params),
+            quantity(stage.nonzero_params),
+            quantity(stage.macs),
+            duration(stage.seconds),
+        )
+        for stage in report.stages
+    ]
+    return Table("Stages", (text_column("stage"), *map(Column, names)), rows)
+
+
+def deploy_table(report: Report) -> Table:
+    """One row a deployed file: what a reader asks first."""
+    label_free = is_label_free(report)
+    before = ("agreement" if label_free else "top-1", "size", "p50")
+    after = ("threads", "vs student fp32", "vs teacher", "parity", "2:4 violations", "integer coverage")
+    columns = (text_column("device"), *map(Column, before), Column("latency", "tag"), *map(Column, after))
+    rows = []
+    for entry in report.deploy:
+        latency = main_latency(entry.latency)
+        rows.append(
+            (
+                clean(device_name(entry)),
+                percent(entry.metrics.agreement if label_free else entry.metrics.top1),
+                byte_count(entry.size_bytes),
+                milliseconds(latency.p50_ms, latency.kind) if latency else MISSING,
+                latency.kind if latency else MISSING,
+                str(latency.threads) if latency else MISSING,
+                ratio(speedup(entry, "student")),
+                ratio(speedup(entry, "teacher")),
+                percent(entry.parity.agreement) if entry.parity else MISSING,
+                f"{entry.sparsity.violations:,}" if entry.sparsity else MISSING,
+                percent(entry.quantization.coverage) if entry.quantization else MISSING,
+            )
+        )
+    return Table("Deployed files", columns, rows)
+
+
+def files_table(report: Report, entry: DeployFacts) -> Table:
+    """The deployed file and its baselines: bytes and metrics."""
+    columns = (
+        text_column("file"),
+        text_column("path"),
+        *map(Column, ("size", "compressed", "top-1", "agreement", "ECE", "NLL")),
+    )
+    rows = [
+        (
+            clean(file.label),
+            clean(file.file),
+            byte_count(file.size_bytes),
+            byte_count(file.compressed_bytes),
+            percent(file.metrics.top1),
+            percent(file.metrics.agreement),
+            _number(file.metrics.ece),
+            _number(file.metrics.nll),
+        )
+        for file in files_of(report, entry)
+    ]
+    return Table(f"Files for {clean(device_name(entry))}", columns, rows, frozenset({0}))
+
+
+def latency_table(report: Report, entry: DeployFacts) -> Table:
+    """What is the same in every row (batch, runtime) stands in the title instead of in a column."""
+    found = [(file, row) for file in files_of(report, entry) for row in file.latency]
+    constant: list[str] = []
+    columns = [text_column("file"), Column("kind", "tag"), Column("threads")]
+    cells: list[Callable[[LatencyFacts], str]] = [lambda row: str(row.threads)]
+    for name, told in (("batch", lambda row: f"batch {row.batch}"), ("runtime", _runtime)):
+        values = {told(row) for _, row in found}
+        if len(values) == 1:
+            constant.append(values.pop())
+        else:
+            columns.append(text_column(name))
+            cells.append(told)
+    columns += map(
+        Column, ("p50 ms", "p90 ms", "p99 ms", "mean ms", "low … high ms", "samples", "peak memory")
+    )
+    rows = [
+        (clean(file.label), row.kind, *(cell(row) for cell in cells), *_latency_cells(row))
+        for file, row in found
+    ]
+    title = ", ".join([f"Latency on {clean(device_name(entry))}", *constant])
+    own = frozenset(index for index, (file, _) in enumerate(found) if file.role == "deployed")
+    return Table(title, columns, rows, own)
+
+
+def _runtime(row: LatencyFacts) -> str:
+    return clean(f"{row.runtime} {row.runtime_version or ''}".strip())
+
+
+def _latency_cells(row: LatencyFacts) -> tuple[str, ...]:
+    times = (
+        milliseconds(value, row.kind).removesuffix(" ms")
+        for value in (row.p50_ms, row.p90_ms, row.p99_ms, row.mean_ms)
+    )
+    between = MISSING
+    if row.low_ms is not None and row.high_ms is not None:
+        between = span(row.low_ms, row.high_ms)
+    samples = MISSING if row.samples is None else f"{row.samples:,}"
+    return (*times, between, samples, byte_count(row.peak_memory_bytes))
+
+
+def operators_table(entry: DeployFacts) -> Table:
+    columns = (text_column("operator"), text_column("type"), Column("mean"), Column("share"))
+    rows = [
+        (clean(op.name), clean(op.op_type), f"{significant(op.mean_us)} µs", percent(op.share, 1))
+        for op in sorted(entry.operators, key=lambda op: -op.mean_us)
+    ]
+    return Table(f"Slowest operators on {clean(device_name(entry))}", columns, rows)

@@ -1,0 +1,130 @@
+"""Plain sentences about what the run reached. A file slower than its fp32 baseline comes first and loudly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edgekd.report.facts import (
+    accuracy_change,
+    comparable,
+    device_name,
+    is_label_free,
+    main_latency,
+    ranges_overlap,
+    size_reduction,
+    speedup,
+)
+from edgekd.report.format import listing, milliseconds, percent, plural, points, ratio
+from edgekd.report.schema import DeployFacts, Report
+
+Level = Literal["bad", "warn", "good", "note"]
+_ORDER = {"bad": 0, "warn": 1, "good": 2, "note": 3}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    level: Level
+    text: str
+
+
+def verdicts(report: Report) -> list[Verdict]:
+    """The worst first. Every sentence names its device."""
+    found: list[Verdict] = []
+    if not report.deploy:
+        found.append(
+            Verdict("bad", "No file was deployed: the run stopped before the export, or its gates failed.")
+        )
+    if is_label_free(report):
+        text = "No labels were read: agreement with the teacher stands for accuracy, which itself is unknown."
+        found.append(Verdict("note", text))
+    for entry in report.deploy:
+        found += _speed(entry) + _guarantees(entry) + _gain(report, entry)
+    return sorted(found, key=lambda verdict: _ORDER[verdict.level])
+
+
+def _speed(entry: DeployFacts) -> list[Verdict]:
+    found = []
+    name = device_name(entry)
+    latency = main_latency(entry.latency)
+    if latency is None:
+        return [
+            Verdict(
+                "warn", f"{name}: no latency. The file was neither measured nor estimated on this device."
+            )
+        ]
+    for against, what in (("student", "the same student in fp32"), ("teacher", "the teacher in fp32")):
+        gain = speedup(entry, against)  # type: ignore[arg-type]
+        if gain is None:
+            continue
+        pair = comparable(entry, against)  # type: ignore[arg-type]
+        unclear = pair is not None and ranges_overlap(*pair)
+        if gain < 1:
+            doubt = " The ranges over rounds overlap: it may be noise." if unclear else ""
+            head = f"{name}: SLOWER than its fp32 baseline: {ratio(gain)} the speed of {what}"
+            found.append(Verdict("bad", f"{head} ({milliseconds(latency.p50_ms, latency.kind)}).{doubt}"))
+        elif unclear:
+            text = (
+                f"{name}: no clear speed-up over {what}: {ratio(gain)}, and the ranges over rounds overlap."
+            )
+            found.append(Verdict("warn", text))
+    if latency.kind != "measured":
+        text = (
+            f"{name}: latency is {latency.kind}, not measured: {milliseconds(latency.p50_ms, latency.kind)}"
+        )
+        if latency.low_ms is not None and latency.high_ms is not None:
+            low, high = milliseconds(latency.low_ms), milliseconds(latency.high_ms)
+            text += f", likely between {low} and {high}"
+        text += "." if latency.validated else ". No board has confirmed it."
+        found.append(Verdict("warn", text))
+    return found
+
+
+def _guarantees(entry: DeployFacts) -> list[Verdict]:
+    found = []
+    name = device_name(entry)
+    sparsity, quantization = entry.sparsity, entry.quantization
+    if sparsity is not None and sparsity.violations:
+        text = (
+            f"{name}: {plural(sparsity.violations, 'group')} of weights in the file break {sparsity.pattern}."
+        )
+        found.append(Verdict("bad", text))
+    if quantization is not None and quantization.float_ops:
+        total = quantization.integer_ops + quantization.float_ops
+        text = f"{name}: {quantization.float_ops} of {total} convolutions and linears still run in float."
+        found.append(Verdict("warn", text))
+    kept = []
+    if sparsity is not None and not sparsity.violations and sparsity.layers:
+        layers = f"{sparsity.layers} of {plural(sparsity.layers_total, 'layer')}"
+        kept.append(f"{sparsity.pattern} holds in {layers} of the written file")
+    if quantization is not None and not quantization.float_ops and quantization.integer_ops:
+        kept.append(f"all {quantization.integer_ops} convolutions and linears run in integer kernels")
+    if entry.parity is not None:
+        same, samples = percent(entry.parity.agreement), plural(entry.parity.samples, "sample")
+        kept.append(f"the file gives the trained model's answer on {same} of {samples}")
+    if kept:
+        sentence = listing(kept)
+        found.append(Verdict("good", f"{name}: {sentence}."))
+    return found
+
+
+def _gain(report: Report, entry: DeployFacts) -> list[Verdict]:
+    parts = []
+    smaller = size_reduction(entry)
+    faster = speedup(entry, "teacher")
+    other = "the teacher in fp32"
+    if faster is None:
+        faster, other = speedup(entry, "student"), "the same model in fp32"
+    latency = main_latency(entry.latency)
+    kind = "" if latency is None or latency.kind == "measured" else f" ({latency.kind})"
+    if smaller is not None and smaller[0] >= 1:
+        parts.append(f"{ratio(smaller[0])} smaller than {smaller[1]}")
+    if faster is not None and faster >= 1:
+        if parts and smaller is not None and smaller[1] == other:
+            parts = [f"{ratio(smaller[0])} smaller and {ratio(faster)}{kind} faster than {other}"]
+        else:
+            parts.append(f"{ratio(faster)}{kind} faster than {other}")
+    change = accuracy_change(report, entry)
+    if change is not None:
+        parts.append(f"{points(change)} points of accuracy")
+    return [Verdict("good", f"{device_name(entry)}: {', '.join(parts)}.")] if parts else []
