@@ -1,0 +1,54 @@
+"""Cross-entropy with the labels, or with mixup's soft targets; no teacher.
+
+Label smoothing: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna, "Rethinking the Inception Architecture for
+Computer Vision", CVPR 2016, arXiv 1512.00567, section 7: q' = (1 - e) q + e / classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgekd.distill.objectives.base import Needs, Outputs, required
+from edgekd.recipe import ObjectiveRecipe, TrainRecipe
+
+UNLABELLED = -1
+
+
+def cross_entropy(logits: Tensor, target: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+    """``-sum_c q'_c log softmax(logits)_c``, averaged over the samples that have a label.
+
+    Args:
+        logits: ``(batch, classes)``.
+        target: int64 ``(batch,)`` with -1 for "no label", or float ``(batch, classes)``, rows that sum to 1.
+        label_smoothing: ``e`` above; applied to soft targets too.
+
+    Returns:
+        A float32 scalar; 0 for a batch without any label.
+    """
+    logits = logits.float()
+    if target.is_floating_point():
+        return F.cross_entropy(logits, target.float(), label_smoothing=label_smoothing)
+    total = F.cross_entropy(
+        logits, target, ignore_index=UNLABELLED, reduction="sum", label_smoothing=label_smoothing
+    )
+    return total / (target != UNLABELLED).sum().clamp(min=1)
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    label_smoothing: float = 0.0
+    needs: ClassVar[Needs] = Needs(labels=True)
+
+    @classmethod
+    def build(cls, recipe: ObjectiveRecipe, train: TrainRecipe) -> CrossEntropy:
+        return cls(label_smoothing=train.label_smoothing)
+
+    def __call__(self, outputs: Outputs) -> Tensor:
+        target = outputs.labels if outputs.targets is None else outputs.targets
+        return cross_entropy(
+            outputs.student_logits, required(target, "ce", "labels"), label_smoothing=self.label_smoothing
+        )
