@@ -38,7 +38,7 @@ def operator_bars(entry: DeployFacts) -> Markup | None:
         value = tag(
             "span", tag("b", f"{significant(op.mean_us)} µs"), f" {percent(op.share, 1)}", class_="op-value"
         )
-        name = tag("span", op.name, tag("i", op.op_type), class_="op-name")
+        name = tag("span", op.name, " ", tag("i", op.op_type), class_="op-name")
         rows.append(tag("li", tag("span", name, value, class_="op-line"), tag("span", bar, class_="track")))
     what = tag("figcaption", "Mean time in one inference of the deployed file, and its share of the whole.")
     return tag("figure", tag("h3", "Slowest operators"), tag("ol", *rows, class_="operators"), what)
@@ -59,5 +59,5 @@ def table_block(table: Table) -> Markup:
 
 def _cell(kind: str, text: str) -> Markup:
     content = kind_tag(text) if kind == "tag" and text != MISSING else text
-    long = " long" if kind == "text" and len(text) > 30 else ""
+    long = " long" if kind == "text" and len(text) > 36 else ""
     return tag("td", content, class_=f"col-{kind}{long}")

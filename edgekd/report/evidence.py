@@ -6,33 +6,37 @@ from typing import Any
 
 from edgekd.report.facts import device_name
 from edgekd.report.format import MISSING, clean, duration, percent, plural, significant
-from edgekd.report.schema import KeptMagnitude, Report, StageFacts
+from edgekd.report.schema import DeployFacts, KeptMagnitude, Report, StageFacts
 from edgekd.report.tables import Table, text_column
 
 
 def guarantees_table(report: Report) -> Table:
-    """What was read back from each written file."""
-    rows: list[tuple[str, str, str]] = []
-    for entry in report.deploy:
-        name = clean(device_name(entry))
-        if (sparsity := entry.sparsity) is not None:
-            covered = f"{sparsity.layers} of {plural(sparsity.layers_total, 'layer')}"
-            rows.append((name, f"{clean(sparsity.pattern)} pattern", covered))
-            rows.append((name, f"{clean(sparsity.pattern)} violations", f"{sparsity.violations:,}"))
-        if (quantization := entry.quantization) is not None:
-            total = quantization.integer_ops + quantization.float_ops
-            nodes = f"{quantization.integer_ops} of {total} convolutions and linears"
-            text = f"{percent(quantization.coverage)} ({nodes})"
-            rows.append((name, "integer kernels", text))
-            rows.append((name, "scheme", clean(quantization.scheme)))
-        if (parity := entry.parity) is not None:
-            text = f"same top-1 on {percent(parity.agreement)} of {plural(parity.samples, 'sample')}"
-            rows.append((name, f"parity with {clean(parity.reference or 'the trained model')}", text))
-            if parity.max_abs_diff is not None:
-                rows.append((name, "largest logit difference", significant(parity.max_abs_diff)))
-    return Table(
-        "Read back from the files", (text_column("device"), text_column("check"), text_column("result")), rows
-    )
+    """What was read back from each written file: a row a check, a column a device."""
+    found = [_guarantees(entry) for entry in report.deploy]
+    checks = list(dict.fromkeys(check for told in found for check in told))
+    columns = (text_column("check"), *(text_column(clean(device_name(entry))) for entry in report.deploy))
+    rows = [(check, *(told.get(check, MISSING) for told in found)) for check in checks]
+    return Table("Read back from the files", columns, rows)
+
+
+def _guarantees(entry: DeployFacts) -> dict[str, str]:
+    told: dict[str, str] = {}
+    if (sparsity := entry.sparsity) is not None:
+        layers = f"{sparsity.layers} of {plural(sparsity.layers_total, 'layer')}"
+        told["sparsity"] = f"{clean(sparsity.pattern)} in {layers}"
+        told["violations (groups)"] = f"{sparsity.violations:,}"
+    if (quantization := entry.quantization) is not None:
+        total = quantization.integer_ops + quantization.float_ops
+        nodes = f"{quantization.integer_ops} of {total} convolutions and linears"
+        told["integer kernels"] = f"{percent(quantization.coverage)} ({nodes})"
+        told["scheme"] = clean(quantization.scheme)
+    if (parity := entry.parity) is not None:
+        told["parity"] = f"same top-1 on {percent(parity.agreement)} of {plural(parity.samples, 'sample')}"
+        if parity.max_abs_diff is not None:
+            told["largest difference"] = significant(parity.max_abs_diff)
+        if parity.reference is not None:
+            told["compared with"] = clean(parity.reference)
+    return told
 
 
 def skipped_table(report: Report) -> Table:
@@ -46,7 +50,7 @@ def skipped_table(report: Report) -> Table:
             rows += [
                 (clean(device_name(entry)), clean(n.name), what, clean(n.reason) or MISSING) for n in left_out
             ]
-    return Table("Left out", tuple(map(text_column, ("device", "layer", "stays", "reason"))), rows)
+    return Table("Left out, and why", tuple(map(text_column, ("device", "layer", "stays", "reason"))), rows)
 
 
 def stage_notes(stage: StageFacts) -> list[str]:

@@ -18,7 +18,7 @@ class FileFacts:
 
     Attributes:
         label: what a reader calls it.
-        metrics: of the file; for a baseline that was not evaluated, of the stage whose weights it has.
+        metrics: of the file; of the stage whose weights it has where the file was not ``evaluated``.
     """
 
     role: Role
@@ -28,6 +28,7 @@ class FileFacts:
     compressed_bytes: int | None
     metrics: Metrics
     latency: Sequence[LatencyFacts]
+    evaluated: bool
 
 
 def stage_named(report: Report, *names: str) -> StageFacts | None:
@@ -53,15 +54,10 @@ def files_of(report: Report, entry: DeployFacts) -> list[FileFacts]:
         precision = "int8"
     pattern = entry.sparsity.pattern if entry.sparsity else None
     label = " ".join(part for part in ("deployed", precision, pattern) if part)
+    own = entry.metrics
     found = [
         FileFacts(
-            "deployed",
-            label,
-            entry.file,
-            entry.size_bytes,
-            entry.compressed_bytes,
-            entry.metrics,
-            entry.latency,
+            "deployed", label, entry.file, entry.size_bytes, entry.compressed_bytes, own, entry.latency, True
         )
     ]
     if entry.baseline is None:
@@ -76,7 +72,10 @@ def files_of(report: Report, entry: DeployFacts) -> list[FileFacts]:
 
 def _baseline(role: Role, label: str, file: BaselineFile, stage: StageFacts | None) -> FileFacts:
     metrics = file.metrics or (stage.metrics if stage else Metrics())
-    return FileFacts(role, label, file.file, file.size_bytes, file.compressed_bytes, metrics, file.latency)
+    evaluated = file.metrics is not None
+    return FileFacts(
+        role, label, file.file, file.size_bytes, file.compressed_bytes, metrics, file.latency, evaluated
+    )
 
 
 def main_latency(entries: Iterable[LatencyFacts]) -> LatencyFacts | None:

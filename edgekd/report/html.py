@@ -7,7 +7,7 @@ from importlib import resources
 from edgekd.report.curves import curves_caption, curves_picture
 from edgekd.report.elements import figure, kind_tag, operator_bars, section, table_block
 from edgekd.report.evidence import guarantees_table, origin_table, skipped_table, stage_notes
-from edgekd.report.facts import all_warnings, device_name, files_of
+from edgekd.report.facts import all_warnings, device_name, files_of, is_label_free
 from edgekd.report.format import listing
 from edgekd.report.headline import subtitle, tiles, title
 from edgekd.report.latency_chart import latency_chart
@@ -83,18 +83,23 @@ def _verdicts(report: Report) -> Markup | None:
 
 
 def _pictures(report: Report) -> Markup | None:
+    what = "Agreement" if is_label_free(report) else "Accuracy"
     figures = [
         figure(
             size_picture(report),
             "A stage's size is that of its fp32 weights, 4 bytes each; a file's size is the file. "
             "The dashed line follows the student from stage to stage.",
-            "Accuracy and size",
+            f"{what} and size",
         )
     ]
     for entry in report.deploy:
-        names = listing([file.label for file in files_of(report, entry)])
-        caption = f"A circle's area is its file's size: {names}. A line through it: the range over rounds."
-        heading = f"Accuracy and latency: {device_name(entry)}"
+        files = files_of(report, entry)
+        names = listing([file.label for file in files])
+        caption = f"A circle's area is its file's size: {names}. A line through it: the range of its p50."
+        borrowed = listing([file.label for file in files if not file.evaluated])
+        if borrowed:
+            caption += f" The score of {borrowed} is that of its PyTorch stage."
+        heading = f"{what} and latency: {device_name(entry)}"
         figures.append(figure(latency_picture(report, entry), caption, heading))
     drawn = [found for found in figures if found is not None]
     return section("What it bought", tag("div", *drawn, class_="figures two")) if drawn else None
@@ -143,9 +148,9 @@ def _guarantees(report: Report) -> Markup | None:
     checks, left_out = guarantees_table(report), skipped_table(report)
     if not checks.rows and not left_out.rows:
         return None
-    rest = [tag("h3", "Left out, and why"), table_block(left_out)] if left_out.rows else []
+    rest = table_block(left_out) if left_out.rows else None
     lead = "Read in the written ONNX file and in the graph that the runtime makes of it."
-    return section("2:4, integer kernels, parity", table_block(checks), *rest, lead=lead)
+    return section("2:4, integer kernels, parity", table_block(checks), rest, lead=lead)
 
 
 def _warnings(report: Report) -> Markup:

@@ -18,7 +18,7 @@ from edgekd.report.format import (
     significant,
     span,
 )
-from edgekd.report.schema import DeployFacts, LatencyFacts, Report
+from edgekd.report.schema import DeployFacts, LatencyFacts, Metrics, Report
 
 
 @dataclass(frozen=True)
@@ -96,24 +96,15 @@ def deploy_table(report: Report) -> Table:
 
 def files_table(report: Report, entry: DeployFacts) -> Table:
     """The deployed file and its baselines: bytes and metrics."""
-    columns = (
-        text_column("file"),
-        text_column("path"),
-        *map(Column, ("size", "compressed", "top-1", "agreement", "ECE", "NLL")),
-    )
-    rows = [
-        (
-            clean(file.label),
-            clean(file.file),
-            byte_count(file.size_bytes),
-            byte_count(file.compressed_bytes),
-            percent(file.metrics.top1),
-            percent(file.metrics.agreement),
-            _number(file.metrics.ece),
-            _number(file.metrics.nll),
-        )
-        for file in files_of(report, entry)
-    ]
+    numbers = ("size", "compressed", "top-1", "agreement", "ECE", "NLL")
+    columns = (text_column("file"), *map(Column, numbers), text_column("path"))
+    rows = []
+    for file in files_of(report, entry):
+        metrics = file.metrics if file.evaluated else Metrics()
+        sizes = (byte_count(file.size_bytes), byte_count(file.compressed_bytes))
+        shares = (percent(metrics.top1), percent(metrics.agreement))
+        losses = (_number(metrics.ece), _number(metrics.nll))
+        rows.append((clean(file.label), *sizes, *shares, *losses, clean(file.file)))
     return Table(f"Files for {clean(device_name(entry))}", columns, rows, frozenset({0}))
 
 

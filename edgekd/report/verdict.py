@@ -60,13 +60,18 @@ def _speed(entry: DeployFacts) -> list[Verdict]:
         pair = comparable(entry, against)  # type: ignore[arg-type]
         unclear = pair is not None and ranges_overlap(*pair)
         if gain < 1:
-            doubt = " The ranges over rounds overlap: it may be noise." if unclear else ""
+            doubt = ""
+            if unclear:
+                measured = latency.kind == "measured"
+                doubt = (
+                    " The ranges over rounds overlap: it may be noise."
+                    if measured
+                    else " The ranges overlap."
+                )
             head = f"{name}: SLOWER than its fp32 baseline: {ratio(gain)} the speed of {what}"
             found.append(Verdict("bad", f"{head} ({milliseconds(latency.p50_ms, latency.kind)}).{doubt}"))
         elif unclear:
-            text = (
-                f"{name}: no clear speed-up over {what}: {ratio(gain)}, and the ranges over rounds overlap."
-            )
+            text = f"{name}: no clear speed-up over {what}: {ratio(gain)}, and their ranges overlap."
             found.append(Verdict("warn", text))
     if latency.kind != "measured":
         text = (

@@ -88,3 +88,9 @@ def test_a_run_without_files_and_equal_names(document: dict[str, Any], tmp_path:
 def test_a_folder_without_report_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match=r"report\.json"):
         compare_runs([tmp_path])
+
+
+def test_a_measurement_stands_before_an_estimate(document: dict[str, Any]) -> None:
+    document["deploy"][0]["latency"][0] |= {"kind": "estimated"}
+    file = compare_reports([("a", Report.model_validate(document))]).files[0]
+    assert (file.latency_kind, file.threads, file.p50_ms) == ("measured", 2, 0.2217)

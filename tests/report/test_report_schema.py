@@ -54,6 +54,7 @@ def _drop(key: str) -> Callable[[dict[str, Any]], Any]:
         (lambda d: d["deploy"][0]["latency"][0].update(p50_ms=float("nan")), "deploy[0].latency[0].p50_ms"),
         (lambda d: d["deploy"][0]["sparsity"].update(violations=-1), "deploy[0].sparsity.violations"),
         (lambda d: d.update(schema=2), "schema 1"),
+        (lambda d: d["stages"][2]["metrics"].update(nll=float("inf")), "stages[2].metrics.nll"),
         (_drop("schema"), "schema 1"),
     ],
 )
