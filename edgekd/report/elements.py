@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgekd.report.facts import slowest_operators
 from edgekd.report.format import MISSING, percent, significant
 from edgekd.report.markup import Markup, tag
 from edgekd.report.schema import DeployFacts
@@ -30,7 +31,7 @@ def operator_bars(entry: DeployFacts) -> Markup | None:
     """The slowest operators, the slowest first; ``None`` where the run has none."""
     if not entry.operators:
         return None
-    operators = sorted(entry.operators, key=lambda op: -op.mean_us)
+    operators = slowest_operators(entry)
     largest = operators[0].mean_us or 1.0
     rows = []
     for op in operators:
@@ -40,7 +41,9 @@ def operator_bars(entry: DeployFacts) -> Markup | None:
         )
         name = tag("span", op.name, " ", tag("i", op.op_type), class_="op-name")
         rows.append(tag("li", tag("span", name, value, class_="op-line"), tag("span", bar, class_="track")))
-    what = tag("figcaption", "Mean time in one inference of the deployed file, and its share of the whole.")
+    what = tag(
+        "figcaption", "Of the deployed file, one inference, with the profiler on: read shares, not sums."
+    )
     return tag("figure", tag("h3", "Slowest operators"), tag("ol", *rows, class_="operators"), what)
 
 

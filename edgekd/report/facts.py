@@ -6,7 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edgekd.report.schema import BaselineFile, DeployFacts, LatencyFacts, Metrics, Report, StageFacts
+from edgekd.report.schema import (
+    BaselineFile,
+    DeployFacts,
+    LatencyFacts,
+    Metrics,
+    Operator,
+    Report,
+    StageFacts,
+)
 
 Role = Literal["deployed", "student", "teacher"]
 _KIND_ORDER = {"measured": 0, "emulated": 1, "estimated": 2}
@@ -151,6 +159,11 @@ def all_warnings(report: Report) -> list[str]:
                 f"{entry.device}: {file.label}: {text}" for row in file.latency for text in row.warnings
             ]
     return list(dict.fromkeys(found))
+
+
+def slowest_operators(entry: DeployFacts, count: int = 12) -> list[Operator]:
+    """The slowest first; a network may have hundreds."""
+    return sorted(entry.operators, key=lambda operator: -operator.mean_us)[:count]
 
 
 def device_name(entry: DeployFacts) -> str:

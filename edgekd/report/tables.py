@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from edgekd.report.facts import device_name, files_of, is_label_free, main_latency, speedup
+from edgekd.report.facts import device_name, files_of, is_label_free, main_latency, slowest_operators, speedup
 from edgekd.report.format import (
     MISSING,
     byte_count,
@@ -153,6 +153,6 @@ def operators_table(entry: DeployFacts) -> Table:
     columns = (text_column("operator"), text_column("type"), Column("mean"), Column("share"))
     rows = [
         (clean(op.name), clean(op.op_type), f"{significant(op.mean_us)} µs", percent(op.share, 1))
-        for op in sorted(entry.operators, key=lambda op: -op.mean_us)
+        for op in slowest_operators(entry)
     ]
     return Table(f"Slowest operators on {clean(device_name(entry))}", columns, rows)

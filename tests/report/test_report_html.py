@@ -181,3 +181,12 @@ def test_render_run_writes_both_files(document: dict[str, Any], tmp_path: Path) 
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "recipe.yaml", "report.html", "report.json", "report.md",
     ]  # fmt: skip
+
+
+def test_only_the_slowest_operators_are_shown(document: dict[str, Any]) -> None:
+    entry = document["deploy"][0]
+    entry["operators"] = [
+        {"name": f"node{i:03d}", "op_type": "Conv", "mean_us": float(i), "share": None} for i in range(200)
+    ]
+    page = render_html(Report.model_validate(document))
+    assert re.findall(r"node\d+", page) == [f"node{i:03d}" for i in range(199, 187, -1)]
