@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA = 1
 LatencyKind = Literal["measured", "emulated", "estimated"]
@@ -168,9 +168,9 @@ class Quantization(_Open):
 
 
 class Operator(_Open):
-    """``share`` is of the whole inference."""
+    """``share`` is of the whole inference. ``node``, the profiler's word, is read as ``name``."""
 
-    name: str
+    name: str = Field(validation_alias=AliasChoices("name", "node"))
     op_type: str
     mean_us: Amount
     share: Fraction | None = None

@@ -89,3 +89,10 @@ def test_null_numbers_are_kept_null(label_free: dict[str, Any], tmp_path: Path) 
     written = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert written["stages"][0]["metrics"]["top1"] is None
     assert written["deploy"][0]["metrics"]["agreement"] == 0.9517
+
+
+def test_the_profilers_node_is_an_operators_name(document: dict[str, Any], tmp_path: Path) -> None:
+    document["deploy"][0]["operators"] = [{"node": "conv1", "op_type": "Conv", "mean_us": 1.5, "share": 0.5}]
+    write_report(Report.model_validate(document), tmp_path / "report.json")
+    assert load_report(tmp_path).deploy[0].operators[0].name == "conv1"
+    assert '"name": "conv1"' in (tmp_path / "report.json").read_text(encoding="utf-8")
