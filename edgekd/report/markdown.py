@@ -6,7 +6,7 @@ import re
 
 from edgekd.report.curves import curves_caption
 from edgekd.report.evidence import guarantees_table, origin_table, skipped_table, stage_notes
-from edgekd.report.facts import all_warnings
+from edgekd.report.facts import all_warnings, device_name
 from edgekd.report.format import clean
 from edgekd.report.headline import subtitle, tiles, title
 from edgekd.report.schema import Report
@@ -35,6 +35,8 @@ def render_markdown(report: Report) -> str:
     """The whole document. It holds every number of the page except the points of the curves."""
     lines = [f"# {escape_markdown(title(report))}", "", escape_markdown(subtitle(report)), ""]
     for entry in report.deploy:
+        if len(report.deploy) > 1:
+            lines += [f"{escape_markdown(device_name(entry))}:", ""]
         for tile in tiles(report, entry):
             kind = f" [{tile.kind}]" if tile.kind else ""
             details = "; ".join([tile.alarm, *tile.details] if tile.alarm else tile.details)

@@ -34,6 +34,7 @@ def _printed(report: Report, width: int = 80) -> str:
 
 def test_markdown_holds_every_fact(sample: Report) -> None:
     text = render_markdown(sample)
+    assert "\nRaspberry Pi 4 Model B:\n\n- Accuracy, top-1: **92.58%**" in text
     tables = [stages_table(sample), deploy_table(sample), guarantees_table(sample), skipped_table(sample)]
     tables.append(origin_table(sample))
     for entry in sample.deploy:
