@@ -94,6 +94,7 @@ class MockRunner:
         self.clock = clock
         self.events = events
         self.count = 0
+        self.busy_seconds = 0.0
 
     def open(self) -> Opened:
         self.events.append((self.name, "open"))
@@ -115,11 +116,13 @@ class MockRunner:
 
     def finish(self) -> Finished:
         self.events.append((self.name, "finish"))
-        return Finished(peak_memory_bytes=2000, cpu_seconds=0.0)
+        return Finished(peak_memory_bytes=2000, cpu_seconds=self.busy_seconds)
 
     def close(self) -> None:
         self.events.append((self.name, "close"))
 
     def _infer(self) -> Any:
-        self.clock.advance(self.latency_ms(self.count) / 1e3)
+        seconds = self.latency_ms(self.count) / 1e3
+        self.clock.advance(seconds)
+        self.busy_seconds += seconds
         self.count += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,17 @@ def test_swap_during_the_rounds_reaches_every_report(models: dict[str, Path]) ->
         assert [str(c) for c in report.warnings if c.kind is CautionKind.SWAP] == [
             "7 pages were swapped during the rounds: memory is short"
         ]
+
+
+@pytest.mark.parametrize(("busy", "warned"), [(3.6, False), (7.2, True)])
+def test_the_models_own_processor_time_is_not_held_against_them(
+    models: dict[str, Path], busy: float, warned: bool
+) -> None:
+    # 5 rounds of 70 inferences of 10 ms are 3.5 s of wall and processor time.
+    states = iter([QUIET, replace(QUIET, busy_seconds=busy)])
+    bench = Bench({"a": constant(10.0)})
+    found = kinds(bench.measure({"a": models["a"]}, read_state=lambda: next(states)))
+    assert (CautionKind.CORES_SHARED in found) == warned
 
 
 def test_progress_counts_every_turn(models: dict[str, Path]) -> None:

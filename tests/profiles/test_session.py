@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from edgekd.errors import ModelFileError
-from edgekd.profiles import open_session, run_batches
+from edgekd.profiles import open_session, read_summary, run_batches
 from edgekd.profiles.inputs import random_inputs
 
 MakeOnnx = Callable[..., Path]
@@ -80,13 +82,58 @@ def test_threads_must_be_positive(make_onnx: MakeOnnx) -> None:
         open_session(make_onnx(), threads=0)
 
 
-def test_an_idle_pool_does_not_spin(make_onnx: MakeOnnx) -> None:
-    session = open_session(make_onnx(dims=("n", 64, 64), features=4096), threads=2)
-    inputs = np.zeros((256, 64, 64), np.float32)
-    run_batches(session, inputs, 256)
-    before = time.process_time()
-    time.sleep(0.3)
-    assert time.process_time() - before < 0.1
+@pytest.fixture
+def convolution(tmp_path: Path) -> Path:
+    """A convolution between int8 Q/DQ nodes: int8 activations, which the x86 rule leaves in float."""
+    rng = np.random.default_rng(0)
+    constants = {
+        "scale": np.float32(0.02),
+        "zero": np.int8(0),
+        "weight": rng.integers(-127, 128, (16, 16, 3, 3), dtype=np.int8),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "scale", "zero"], ["xd"]),
+        helper.make_node("DequantizeLinear", ["weight", "scale", "zero"], ["wd"]),
+        helper.make_node("Conv", ["xd", "wd"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("QuantizeLinear", ["c", "scale", "zero"], ["cq"]),
+        helper.make_node("DequantizeLinear", ["cq", "scale", "zero"], ["cd"]),
+        helper.make_node("Add", ["cd", "xd"], ["a"]),
+        helper.make_node("QuantizeLinear", ["a", "scale", "zero"], ["yq"]),
+        helper.make_node("DequantizeLinear", ["yq", "scale", "zero"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "convolution",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 16, 32, 32])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 16, 32, 32])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, tmp_path / "convolution.onnx")
+    return tmp_path / "convolution.onnx"
+
+
+@pytest.mark.parametrize(("rule", "operator"), [("x86", "Conv"), ("arm", "QLinearConv")])
+def test_the_kernel_rule_decides_what_is_fused(
+    convolution: Path, tmp_path: Path, rule: Literal["x86", "arm"], operator: str
+) -> None:
+    open_session(convolution, optimized_to=tmp_path / "optimized.onnx", kernel_rule=rule)
+    operators = read_summary(tmp_path / "optimized.onnx").operators
+    assert {name for name in operators if name in ("Conv", "FusedConv", "QLinearConv")} == {operator}
+
+
+def test_an_idle_pool_does_not_spin(convolution: Path) -> None:
+    # Measured: a pool left to itself burns 30 ms of processor time after each run.
+    session = open_session(convolution, threads=2)
+    inputs = np.zeros((1, 16, 32, 32), np.float32)
+    idle = []
+    for _ in range(5):
+        run_batches(session, inputs)
+        before = time.process_time()
+        time.sleep(0.1)
+        idle.append(time.process_time() - before)
+    assert min(idle) < 0.005
 
 
 def test_random_inputs_follow_shape_type_and_seed(make_onnx: MakeOnnx) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import subprocess
@@ -14,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from edgekd.errors import EdgeKDError, ModelFileError
-from edgekd.profiles import measure
+from edgekd.profiles import measure, process
 from edgekd.profiles.process import WorkerRunner
 from edgekd.profiles.runner import RunSettings
+from edgekd.profiles.worker import OnnxRuntimeRunner, memory_bytes
 
 MakeOnnx = Callable[..., Path]
 SETTINGS = RunSettings(runs=5, warmup=1)
@@ -52,6 +54,16 @@ def test_two_files_measured_here(make_onnx: MakeOnnx) -> None:
     assert report.peak_memory_bytes > measurement.reports["small"].peak_memory_bytes
 
 
+def test_peak_memory_is_the_peak_and_not_what_is_held_now(make_onnx: MakeOnnx) -> None:
+    runner = OnnxRuntimeRunner(make_onnx(), SETTINGS)
+    runner.open()
+    # Above any peak that earlier tests left in this process.
+    size = memory_bytes("VmHWM") - memory_bytes("VmRSS") + 50_000_000
+    with mmap.mmap(-1, size) as ballast:
+        ballast.write(b"x" * size)
+    assert runner.finish().peak_memory_bytes > memory_bytes("VmRSS") + 40_000_000
+
+
 def test_close_ends_the_process(make_onnx: MakeOnnx) -> None:
     runner = WorkerRunner(make_onnx(), SETTINGS)
     runner.open()
@@ -60,6 +72,50 @@ def test_close_ends_the_process(make_onnx: MakeOnnx) -> None:
     runner.close()
     assert not is_alive(runner.pid)
     runner.close()
+
+
+def test_a_worker_that_does_not_end_by_itself_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_CLOSE_SECONDS", 0.2)
+    runner = WorkerRunner(
+        tmp_path / "m.onnx", SETTINGS, command=(sys.executable, "-c", "import time; time.sleep(60)")
+    )
+    assert is_alive(runner.pid)
+    runner.close()
+    assert not is_alive(runner.pid)
+
+
+def test_a_worker_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_START_SECONDS", 0.2)
+    runner = WorkerRunner(
+        tmp_path / "m.onnx", SETTINGS, command=(sys.executable, "-c", "import time; time.sleep(60)")
+    )
+    with pytest.raises(EdgeKDError, match=r"m\.onnx: no answer from the measuring process in 0 s"):
+        runner.open()
+    runner.close()
+
+
+def test_a_worker_leaves_ctrl_c_to_its_parent(make_onnx: MakeOnnx) -> None:
+    runner = WorkerRunner(make_onnx(), SETTINGS)
+    try:
+        runner.open()
+        os.kill(runner.pid, signal.SIGINT)
+        assert len(runner.round()) == 5
+    finally:
+        runner.close()
+
+
+def test_what_a_library_prints_does_not_mix_with_the_answers(make_onnx: MakeOnnx) -> None:
+    code = (
+        "import os; from edgekd.profiles import worker; serve = worker.serve\n"
+        "worker.serve = lambda *pipes: (os.write(1, b'noise\\n'), serve(*pipes)); worker.main()\n"
+    )
+    runner = WorkerRunner(make_onnx(), SETTINGS, command=(sys.executable, "-c", code))
+    try:
+        assert runner.open().runtime == "onnxruntime"
+    finally:
+        runner.close()
 
 
 def test_a_killed_worker_is_one_line(make_onnx: MakeOnnx) -> None:
