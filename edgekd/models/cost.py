@@ -10,6 +10,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode
 
+from edgekd.models.black_box import BlackBox
+from edgekd.models.graph_cost import graph_cost
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -29,8 +32,10 @@ class Cost:
 def measure_cost(module: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
     """Count ``module`` for one image of ``(channels, height, width)``.
 
-    A black box reports no parameters; its multiply-accumulates are not seen and count 0.
+    An ONNX black box is counted from its graph.
     """
+    if isinstance(module, BlackBox):
+        return Cost(*graph_cost(module.path, input_shape))
     weights = effective_parameters(module)
     return Cost(
         params=sum(weight.numel() for weight in weights),

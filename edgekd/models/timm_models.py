@@ -20,7 +20,7 @@ def load_timm(spec: str, request: Request) -> LoadedModel:
     """The model with its weights; classes are left at 0 for the caller's trial to fill in."""
     parsed = parse_timm(spec, request.where)
     notes: list[str] = []
-    channels = request.input.channels or 0
+    channels: int = request.input.channels or 0
     weights: Weights
     if not parsed.weights:
         weights = "pretrained"
@@ -30,7 +30,7 @@ def load_timm(spec: str, request: Request) -> LoadedModel:
         module = build_timm(parsed, request.classes, channels, request.where)
     else:
         weights = "checkpoint"
-        module, notes = load_checkpoint(
+        module, channels, notes = load_checkpoint(
             lambda classes, chans: build_timm(parsed, classes, chans, request.where),
             request.path(parsed.weights),
             request,

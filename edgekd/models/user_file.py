@@ -56,20 +56,22 @@ def load_user(spec: str, request: Request) -> LoadedModel:
     path = request.path(parsed.file).resolve()
     source = import_file(path, request.where)
     factory = _factory(source, parsed.factory, path, request.where)
-    channels = request.input.channels or 0
+    channels: int = request.input.channels or 0
 
     def build(classes: int, chans: int) -> nn.Module:
         return call_factory(factory, path, classes, chans, request.where)
 
     if parsed.checkpoint:
         file = request.path(parsed.checkpoint)
-        module, notes = load_checkpoint(build, file, request, channels=channels, source=parsed.architecture)
+        module, channels, notes = load_checkpoint(
+            build, file, request, channels=channels, source=parsed.architecture
+        )
     else:
         module = build(request.classes, channels)
         notes = [
             f"the weights are what {parsed.factory}() returned: edgekd cannot tell whether they are trained"
         ]
-    preprocess, more = _preprocess(module, source, request)
+    preprocess, more = _preprocess(module, source, request, channels)
     return LoadedModel(
         module=module,
         spec=spec,
@@ -142,18 +144,20 @@ def _factory(source: ModuleType, name: str, path: Path, where: str) -> Callable[
     return factory
 
 
-def _preprocess(module: nn.Module, source: ModuleType, request: Request) -> tuple[Preprocess, list[str]]:
+def _preprocess(
+    module: nn.Module, source: ModuleType, request: Request, channels: int
+) -> tuple[Preprocess, list[str]]:
     """``PREPROCESS`` of the file, else the module's ``preprocess`` or ``pretrained_cfg``, else defaults."""
     declared = getattr(source, "PREPROCESS", None)
     if declared is None:
         declared = getattr(module, "preprocess", None)
     if isinstance(declared, Preprocess):
         declared = declared.model_dump()
-    known = image_channels(module)
+    known = image_channels(module) or channels
     if isinstance(declared, Mapping):
-        channels = known or declared.get("channels") or request.input.channels or 3
+        channels = known or declared.get("channels") or 3
         return from_declared(declared, request.input, channels, request.where), []
-    channels = known or request.input.channels or 3
+    channels = known or 3
     if getattr(module, "pretrained_cfg", None):
         from timm.data import resolve_model_data_config
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from edgekd.errors import ModelError, fault
@@ -18,7 +17,7 @@ Build = Callable[[int, int], nn.Module]
 
 def load_checkpoint(
     build: Build, path: Path, request: Request, *, channels: int, heads: tuple[str, ...] = (), source: str
-) -> tuple[nn.Module, list[str]]:
+) -> tuple[nn.Module, int, list[str]]:
     """Build the architecture as the checkpoint wants it, and fill it.
 
     Args:
@@ -28,7 +27,7 @@ def load_checkpoint(
         source: the architecture as the user wrote it, for messages.
 
     Returns:
-        The module, and notes (a head that was made anew).
+        The module, its channels (0: the architecture's own), and notes (a head that was made anew).
 
     Raises:
         ModelError: the file cannot be read, or is for another architecture.
@@ -59,7 +58,7 @@ def load_checkpoint(
                 f"the head of {path.name} has {found_classes} classes; made anew for {request.classes}"
             )
     fill(module, state, path=path, where=request.where, source=source, optional=optional)
-    return module, notes
+    return module, found_channels, notes
 
 
 def fill(
@@ -116,10 +115,12 @@ def _channels(state: Mapping[str, Tensor], own: Mapping[str, Tensor], asked: int
     if name is None or name not in state or state[name].ndim != 4:
         return asked
     theirs, mine = state[name].shape, own[name].shape
-    differs = theirs[1] != mine[1] and torch.Size((theirs[0], *theirs[2:])) == torch.Size(
-        (mine[0], *mine[2:])
-    )
-    return int(theirs[1]) if differs and theirs[1] in (1, 3) else asked
+    if theirs[1] == mine[1] or (theirs[0], *theirs[2:]) != (mine[0], *mine[2:]):
+        return asked
+    built = asked or (mine[1] if mine[1] in (1, 3) else 3)
+    # A space-to-depth stem reads a multiple of the image's channels.
+    found, rest = divmod(theirs[1] * built, mine[1])
+    return int(found) if not rest and found in (1, 3) else asked
 
 
 def _below(name: str, modules: tuple[str, ...]) -> bool:

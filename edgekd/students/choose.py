@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
-from torch import nn
-
 from edgekd.errors import ModelError, fault
-from edgekd.models.cost import count_macs
+from edgekd.models.cost import measure_cost
 from edgekd.models.loaded import LoadedModel
 from edgekd.models.resolve import resolve_model
 from edgekd.recipe import InputRecipe, Recipe
@@ -86,18 +84,13 @@ def _shared_input(teacher: LoadedModel) -> InputRecipe:
 
 def _larger(student: LoadedModel, teacher: LoadedModel) -> list[str]:
     """A warning where compressing would enlarge."""
-    if teacher.weights == "onnx":
-        return []
     shape = teacher.preprocess.input_shape
+    ours, its = measure_cost(student.module, shape), measure_cost(teacher.module, shape)
     notes = []
     for what, mine, theirs in (
-        ("parameters", _count(student.module), _count(teacher.module)),
-        ("multiply-accumulates", count_macs(student.module, shape), count_macs(teacher.module, shape)),
+        ("parameters", ours.params, its.params),
+        ("multiply-accumulates", ours.macs, its.macs),
     ):
         if mine > theirs:
             notes.append(f"the student is larger than the teacher: {mine:,} {what} against {theirs:,}")
     return notes
-
-
-def _count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())

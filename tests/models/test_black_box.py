@@ -12,6 +12,7 @@ from torch import nn
 
 from edgekd.errors import ModelError, ModelFileError
 from edgekd.models.black_box import BlackBox
+from edgekd.models.cost import measure_cost
 
 
 class Tiny(nn.Module):
@@ -118,3 +119,38 @@ def test_unusable_inputs(tmp_path, refused, example, part):
     flat = nn.Sequential(nn.Flatten(), nn.Linear(example[0].numel(), 10)).to(example.dtype)
     export(flat, tmp_path / "odd.onnx", example)
     assert part in refused("onnx:odd.onnx", error=ModelFileError)
+
+
+def test_cost_is_counted_from_the_graph(tmp_path, resolve):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, stride=2, groups=8, bias=False),
+        nn.ConvTranspose2d(8, 2, 2, stride=2, bias=False),
+        nn.Flatten(),
+        nn.Linear(2 * 14 * 14, 10),
+    ).eval()
+    with torch.no_grad():
+        net[5].weight[0] = 0
+    export(net, tmp_path / "c.onnx", torch.zeros(1, 3, 16, 16))
+    found = measure_cost(resolve("onnx:c.onnx").module, (3, 16, 16))
+    assert found == measure_cost(net, (3, 16, 16))
+    assert found.nonzero_params == found.params - 2 * 14 * 14
+
+
+def test_cost_of_attention_is_counted_from_the_graph(tmp_path, resolve):
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv = nn.Linear(3, 12)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            query, key, value = self.qkv(images.flatten(2).transpose(1, 2)).split(4, dim=2)
+            return (torch.softmax(query @ key.transpose(1, 2), 2) @ value).mean(1)
+
+    net = Attention().eval()
+    export(net, tmp_path / "a.onnx", torch.zeros(1, 3, 6, 6))
+    found = measure_cost(resolve("onnx:a.onnx", classes=4).module, (3, 6, 6))
+    assert found == measure_cost(net, (3, 6, 6))
+    assert found.macs == 36 * 3 * 12 + 2 * 36 * 36 * 4

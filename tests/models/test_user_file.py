@@ -204,3 +204,17 @@ def test_dataclasses_in_the_file(write, resolve):
         base="",
     )
     assert resolve("torch:net.py:make", classes=2, size=4).classes == 2
+
+
+def test_space_to_depth_stem_tells_its_channels(resolve, tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def make(num_classes=4, in_chans=3):\n"
+        "    stem = nn.PixelUnshuffle(4), nn.Conv2d(16 * in_chans, 8, 3)\n"
+        "    return nn.Sequential(*stem, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))\n"
+    )
+    gray = resolve("torch:net.py:make", classes=4, channels=1, size=16)
+    torch.save(gray.module.state_dict(), tmp_path / "gray.pth")
+    again = resolve("torch:net.py:make@gray.pth", classes=4, size=16)
+    assert again.preprocess.channels == 1
+    assert torch.equal(again.module[1].weight, gray.module[1].weight)
