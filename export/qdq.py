@@ -5,63 +5,11 @@ Each pass is a function on a ``ModelProto``, in place, that keeps the function t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
-_WEIGHTED = ("Conv", "Gemm", "MatMul", "ConvTranspose")
-
-
-class Graph:
-    """Name lookups over a ``GraphProto``; rebuilt by whoever changes edges."""
-
-    def __init__(self, proto: onnx.ModelProto) -> None:
-        self.graph = proto.graph
-        self.refresh()
-
-    def refresh(self) -> None:
-        self.producer = {name: node for node in self.graph.node for name in node.output}
-        self.readers: dict[str, list[onnx.NodeProto]] = {}
-        for node in self.graph.node:
-            for name in node.input:
-                self.readers.setdefault(name, []).append(node)
-        self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
-        self.outputs = {value.name for value in self.graph.output}
-
-    def constant(self, name: str) -> np.ndarray | None:
-        """The value of an initialiser or a Constant node."""
-        if name in self.initializers:
-            return numpy_helper.to_array(self.initializers[name])
-        node = self.producer.get(name)
-        if node is not None and node.op_type == "Constant":
-            return next((numpy_helper.to_array(a.t) for a in node.attribute if a.name == "value"), None)
-        if node is not None and node.op_type == "Identity":
-            return self.constant(node.input[0])
-        return None
-
-    def add_constant(self, name: str, value: np.ndarray) -> str:
-        if name in self.initializers:
-            raise ValueError(f"duplicate initializer {name}")
-        tensor = numpy_helper.from_array(np.ascontiguousarray(value), name)
-        self.graph.initializer.append(tensor)
-        self.initializers[name] = self.graph.initializer[-1]
-        return name
-
-    def nodes(self, *op_types: str) -> Iterator[onnx.NodeProto]:
-        return (node for node in list(self.graph.node) if node.op_type in op_types)
-
-    def insert_before(self, reader: onnx.NodeProto, node: onnx.NodeProto) -> None:
-        position = next(k for k, n in enumerate(self.graph.node) if n is reader or n == reader)
-        self.graph.node.insert(position, node)
-
-    def rename_input(self, old: str, new: str) -> None:
-        for node in self.readers.get(old, []):
-            for k, name in enumerate(node.input):
-                if name == old:
-                    node.input[k] = new
-        self.readers.setdefault(new, []).extend(self.readers.pop(old, []))
+from edgekd.export.graph import Graph, drop_unused
 
 
 def store_integer_weights(proto: onnx.ModelProto) -> list[str]:
@@ -99,44 +47,6 @@ def store_integer_weights(proto: onnx.ModelProto) -> list[str]:
         written.append(name)
     drop_unused(proto)
     return written
-
-
-def quantize_biases(proto: onnx.ModelProto) -> int:
-    """Float biases of integer convolutions and Gemms become int32 with scale ``input * weight``.
-
-    Where a channel's scale is so small that its bias leaves int32 (a dead channel), the bias stays float
-    in the whole layer: rounding it would change the function. Returns how many were written.
-    """
-    graph, count = Graph(proto), 0
-    for node in graph.nodes("Conv", "Gemm"):
-        if len(node.input) < 3:
-            continue
-        bias = graph.constant(node.input[2])
-        data, weight = graph.producer.get(node.input[0]), graph.producer.get(node.input[1])
-        if bias is None or data is None or weight is None:
-            continue
-        if data.op_type != "DequantizeLinear" or weight.op_type != "DequantizeLinear":
-            continue
-        input_scale, weight_scale = graph.constant(data.input[1]), graph.constant(weight.input[1])
-        if input_scale is None or weight_scale is None:
-            continue
-        scale = (input_scale.astype(np.float64) * weight_scale.astype(np.float64)).astype(np.float32)
-        integer = np.rint(bias.astype(np.float64) / np.maximum(scale, np.finfo(np.float32).tiny))
-        if np.abs(integer).max(initial=0) >= 2**31:
-            continue
-        stem = node.input[2]
-        names = [
-            graph.add_constant(f"{stem}_int32", integer.astype(np.int32)),
-            graph.add_constant(f"{stem}_scale", scale),
-            graph.add_constant(f"{stem}_zero_point", np.zeros(len(scale), np.int32)),
-        ]
-        output = f"{stem}_dequantized"
-        graph.insert_before(node, helper.make_node("DequantizeLinear", names, [output], name=output, axis=0))
-        node.input[2] = output
-        graph.refresh()
-        count += 1
-    drop_unused(proto)
-    return count
 
 
 def absorb_clips(proto: onnx.ModelProto) -> int:
@@ -206,23 +116,3 @@ def pool_spatial_means(proto: onnx.ModelProto) -> int:
         del node.input[1:]
         count += 1
     return count
-
-
-def drop_unused(proto: onnx.ModelProto) -> None:
-    """Remove nodes and initialisers that nothing reads."""
-    while True:
-        read = {name for node in proto.graph.node for name in node.input} | {
-            v.name for v in proto.graph.output
-        }
-        dead = [node for node in proto.graph.node if not any(name in read for name in node.output)]
-        for node in dead:
-            proto.graph.node.remove(node)
-        if not dead:
-            break
-    unused = [tensor for tensor in proto.graph.initializer if tensor.name not in read]
-    for tensor in unused:
-        proto.graph.initializer.remove(tensor)
-
-
-def integer_type(name: str) -> int:
-    return {"int8": TensorProto.INT8, "uint8": TensorProto.UINT8}[name]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from edgekd.models.bake import bake_parametrizations, stored_weight
 from edgekd.quant.fake_quant import WeightFakeQuant
 from edgekd.quant.qat import QuantizedModel
 
@@ -19,6 +20,7 @@ class _WrittenWeight(nn.Module):
     """
 
     scale: Tensor
+    zero_point: Tensor
 
     def __init__(self, scale: Tensor) -> None:
         super().__init__()
@@ -37,22 +39,22 @@ def frozen_for_export(model: QuantizedModel) -> QuantizedModel:
     """
     frozen = copy.deepcopy(model).cpu().eval()
     frozen.set_phase("frozen")
-    for layer in list(frozen.model.modules()):
-        if not parametrize.is_parametrized(layer, "weight"):
-            continue
-        scale = _weight_scale(layer)
-        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
-        if scale is not None:
-            parametrize.register_parametrization(layer, "weight", _WrittenWeight(scale), unsafe=True)
+    scales = {layer: scale for layer in frozen.model.modules() if (scale := _weight_scale(layer)) is not None}
+    bake_parametrizations(frozen.model)
+    for layer, scale in scales.items():
+        parametrize.register_parametrization(layer, "weight", _WrittenWeight(scale), unsafe=True)
     return frozen
 
 
 @torch.no_grad()
 def _weight_scale(layer: nn.Module) -> Tensor | None:
     """The scale that fake-quant uses: that of the weight as the parametrizations before it leave it."""
-    chain = layer.parametrizations["weight"]  # type: ignore[index,operator,union-attr]
-    weight = chain.original
-    for parametrization in chain:
+    weight = stored_weight(layer)
+    if weight is None:
+        return None
+    chains = layer.parametrizations
+    assert isinstance(chains, nn.ModuleDict)
+    for parametrization in chains["weight"]:  # type: ignore[attr-defined]
         if isinstance(parametrization, WeightFakeQuant):
             return parametrization.scale(weight)
         weight = parametrization(weight)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.overrides import TorchFunctionMode
 
@@ -28,10 +29,14 @@ _CANONICAL = {
     "__mul__": "mul", "__rmul__": "mul", "__imul__": "mul", "mul_": "mul", "multiply": "mul",
     "__matmul__": "matmul", "bmm": "matmul",
     "concat": "cat", "concatenate": "cat",
-    "relu_": "relu", "relu6": "hardtanh", "hardtanh_": "hardtanh", "clamp_": "clamp",
+    "relu_": "relu", "hardtanh_": "hardtanh", "clamp_": "clamp", "clip": "clamp", "clip_": "clamp",
     "silu_": "silu", "hardswish_": "hardswish", "hardsigmoid_": "hardsigmoid", "sigmoid_": "sigmoid",
     "boolean_dispatch": "max_pool2d",
 }  # fmt: skip
+
+
+# Of their second tensor these read the shape or type, not the values.
+_READ_A_SHAPE = frozenset({"reshape_as", "view_as", "expand_as", "type_as"})
 
 
 class Site(NamedTuple):
@@ -50,6 +55,9 @@ class Call:
     """One recorded operation. ``inputs`` and ``output`` are value numbers; -1 - k is the model's k-th input.
 
     ``args`` holds non-tensor positional and keyword arguments that placement rules read (pool sizes, bounds).
+    ``parameters`` names the model's parameters that the call reads as they are (``conv1.weight``); a
+    parametrized weight counts under its layer's name. A weight that forward() computes (weight
+    standardisation) is missing, so nobody folds or quantizes the tensor behind it by mistake.
     """
 
     index: int
@@ -59,6 +67,7 @@ class Call:
     shape: tuple[int, ...]
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
+    parameters: tuple[str, ...] = ()
 
     @property
     def op(self) -> str:
@@ -115,6 +124,9 @@ class CallMode(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in ("__get__", "__set__", "size", "dim", "stride", "is_contiguous", "__len__"):
             return func(*args, **kwargs)
+        # Arithmetic on sizes is Python's, except while torch traces: then it is on integer tensors.
+        if not any(tensor.is_floating_point() for tensor in _tensors((args, kwargs))):
+            return func(*args, **kwargs)
         op = _CANONICAL.get(name, name)
         key = (self._path[-1], op)
         nth = self._counts[key]
@@ -124,18 +136,41 @@ class CallMode(TorchFunctionMode):
     def on_call(self, site: Site, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return func(*args, **kwargs)
 
+    def on_parametrized(self, path: str, value: Any) -> None:
+        """An effective weight was computed; ``path`` is its name, such as ``conv1.weight``."""
+
     @contextmanager
     def following(self, module: nn.Module) -> Iterator[None]:
-        """Activate the mode and keep track of which submodule is running. Hooks are removed at the end."""
-        handles = []
-        for path, child in module.named_modules():
+        """Activate the mode and keep track of which submodule is running.
+
+        Two hooks for the whole process, removed at the end, serve every submodule: installing hooks on each
+        of them cost half a millisecond per forward pass of a small network.
+        """
+        paths = _paths(module)
+
+        def enter(child: nn.Module, args: Any) -> None:
+            path = paths.get(child)
+            if path is None:
+                return
             if isinstance(child, ParametrizationList):
-                # Computing an effective weight is not an operation of the network.
-                handles.append(child.register_forward_pre_hook(self._mute))
-                handles.append(child.register_forward_hook(self._unmute, always_call=True))
-            elif ".parametrizations." not in f".{path}.":
-                handles.append(child.register_forward_pre_hook(self._entering(path)))
-                handles.append(child.register_forward_hook(self._leaving, always_call=True))
+                self._silent += 1  # computing an effective weight is not an operation of the network
+            else:
+                self._path.append(path)
+
+        def leave(child: nn.Module, args: Any, output: Any) -> None:
+            path = paths.get(child)
+            if path is None:
+                return
+            if isinstance(child, ParametrizationList):
+                self._silent -= 1
+                self.on_parametrized(path, output)
+            elif len(self._path) > 1:
+                self._path.pop()
+
+        handles = [
+            register_module_forward_pre_hook(enter),
+            register_module_forward_hook(leave, always_call=True),
+        ]
         try:
             with self:
                 yield
@@ -143,27 +178,24 @@ class CallMode(TorchFunctionMode):
             for handle in handles:
                 handle.remove()
 
-    def _entering(self, path: str) -> Any:
-        def hook(module: nn.Module, args: Any) -> None:
-            self._path.append(path)
 
-        return hook
-
-    def _leaving(self, module: nn.Module, args: Any, output: Any) -> None:
-        if len(self._path) > 1:
-            self._path.pop()
-
-    def _mute(self, module: nn.Module, args: Any) -> None:
-        self._silent += 1
-
-    def _unmute(self, module: nn.Module, args: Any, output: Any) -> None:
-        self._silent -= 1
+def _paths(module: nn.Module) -> dict[nn.Module, str]:
+    """Every submodule's name; that of a parametrized weight is the weight's. Parametrizations have none."""
+    paths = {}
+    for path, child in module.named_modules():
+        layer, marked, rest = path.rpartition("parametrizations.")
+        if not marked:
+            paths[child] = path
+        elif isinstance(child, ParametrizationList):
+            paths[child] = layer + rest
+    return paths
 
 
 class _Recorder(CallMode):
-    def __init__(self, inputs: tuple[Tensor, ...]) -> None:
+    def __init__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         super().__init__()
         self.calls: list[Call] = []
+        self._parameters = {id(parameter): name for name, parameter in module.named_parameters()}
         self._next = 0
         self._values = {id(tensor): -1 - k for k, tensor in enumerate(inputs)}
         self._alive: list[Any] = list(inputs)  # ids stay unique while the objects live
@@ -171,12 +203,16 @@ class _Recorder(CallMode):
     def value(self, tensor: Tensor) -> int | None:
         return self._values.get(id(tensor))
 
+    def on_parametrized(self, path: str, value: Any) -> None:
+        self._parameters[id(value)] = path
+        self._alive.append(value)
+
     def on_call(self, site: Site, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        read = tuple(
-            number
-            for tensor in _tensors((args, kwargs))
-            if (number := self._values.get(id(tensor))) is not None
-        )
+        given = list(_tensors((args, kwargs)))
+        if site.op in _READ_A_SHAPE:
+            given = given[:1]
+        read = tuple(number for tensor in given if (number := self._values.get(id(tensor))) is not None)
+        parameters = tuple(name for tensor in given if (name := self._parameters.get(id(tensor))))
         output = func(*args, **kwargs)
         made = list(_tensors(output))
         if read and made:
@@ -191,6 +227,7 @@ class _Recorder(CallMode):
                     len(self.calls), site, read, tuple(numbers), tuple(made[0].shape),
                     tuple(a for a in args if not isinstance(a, Tensor)),
                     {k: v for k, v in kwargs.items() if not isinstance(v, Tensor)},
+                    parameters,
                 )
             )  # fmt: skip
         return output
@@ -203,7 +240,7 @@ def record_calls(module: nn.Module, example: Tensor) -> CallGraph:
         module: takes one tensor.
         example: ``(batch, channels, height, width)`` for an image model.
     """
-    recorder = _Recorder((example,))
+    recorder = _Recorder(module, (example,))
     training = {child: child.training for child in module.modules()}
     module.eval()
     try:

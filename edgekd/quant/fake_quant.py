@@ -1,20 +1,23 @@
 """The two simulations of integers: weights per output channel, activations per tensor.
 
-Both round in the forward pass and let the gradient through unchanged inside the range (straight-through
-estimator, Bengio et al. 2013, arXiv 1308.3432). The state that is learned is a *range*, not a scale, so
-that one trained network can be written for a runtime with another integer type.
+The state that is learned is a *range*, not a scale, so that one trained network can be written for a
+runtime with another integer type. Gradients: :mod:`edgekd.quant.kernels`.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgekd.quant.kernels import fake_quantize, fake_quantize_learned, fake_quantize_weight
 from edgekd.quant.schemes import QuantScheme
 
 _TINY = 1e-8
+UNBOUNDED = (-math.inf, math.inf)
 
 
 class WeightFakeQuant(nn.Module):
@@ -36,11 +39,7 @@ class WeightFakeQuant(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         if not self.enabled:
             return weight
-        scale = self.scale(weight)
-        zero_point = torch.zeros_like(scale, dtype=torch.int32)
-        return torch.fake_quantize_per_channel_affine(
-            weight, scale, zero_point, 0, -self.weight_max, self.weight_max
-        )
+        return fake_quantize_weight(weight, self.scale(weight))
 
 
 class ActivationQuantizer(nn.Module):
@@ -49,19 +48,26 @@ class ActivationQuantizer(nn.Module):
     Phases: ``observe`` widens the range and does not quantize (calibration); ``train`` quantizes, and
     follows the batch by an exponential moving average or learns the range by gradient; ``frozen``.
 
-    Gradients of a learned range follow LSQ+ (Bhalgat et al., CVPR workshops 2020, arXiv 2004.09576),
-    expressed in ``low`` and ``high`` instead of scale and offset.
+    Args:
+        bounds: the tensor never leaves this interval, so neither does the range.
+        momentum: of the moving average, per training step.
     """
 
     low: Tensor
     high: Tensor
 
     def __init__(
-        self, scheme: QuantScheme, ranges: Literal["moving-average", "learned"], momentum: float = 0.01
+        self,
+        scheme: QuantScheme,
+        ranges: Literal["moving-average", "learned"],
+        *,
+        bounds: tuple[float, float] = UNBOUNDED,
+        momentum: float = 0.01,
     ) -> None:
         super().__init__()
         self.scheme = scheme
         self.momentum = momentum
+        self.bounds = (min(bounds[0], 0.0), max(bounds[1], 0.0))
         self.learned = ranges == "learned"
         self.phase: Literal["off", "observe", "train", "frozen"] = "observe"
         for name in ("low", "high"):
@@ -70,21 +76,15 @@ class ActivationQuantizer(nn.Module):
             else:
                 self.register_buffer(name, torch.zeros(()))
 
-    def scale_and_zero_point(self) -> tuple[Tensor, Tensor]:
-        """``scale`` float32 and ``zero_point`` float32 holding an integer, both scalars."""
-        qmin, qmax = self.scheme.activation_min, self.scheme.activation_max
-        low, high = self.low.clamp_max(0.0), self.high.clamp_min(0.0)
-        if self.scheme.symmetric:
-            scale = (torch.maximum(-low, high) / qmax).clamp_min(_TINY)
-            return scale, torch.zeros_like(scale)
-        scale = ((high - low) / (qmax - qmin)).clamp_min(_TINY)
-        return scale, qmin - low / scale
-
     def numbers(self) -> tuple[float, int]:
-        """The scale and zero point that go into a file. The scale is a float32 exactly."""
-        with torch.no_grad():
-            scale, zero_point = self.scale_and_zero_point()
-        return float(scale), round(float(zero_point))
+        """The scale (a float32 exactly) and the zero point: of the simulation, and of the file."""
+        qmin, qmax = self.scheme.activation_min, self.scheme.activation_max
+        low = min(max(self.low.item(), self.bounds[0]), 0.0)
+        high = max(min(self.high.item(), self.bounds[1]), 0.0)
+        if self.scheme.symmetric:
+            return float(np.float32(_extent(max(-low, high)) / qmax)), 0
+        scale = float(np.float32(_extent(high - low) / (qmax - qmin)))
+        return scale, min(max(round(qmin - low / scale), qmin), qmax)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.phase == "off":
@@ -95,17 +95,30 @@ class ActivationQuantizer(nn.Module):
         if self.phase == "train" and self.training and not self.learned:
             self._follow(x)
         qmin, qmax = self.scheme.activation_min, self.scheme.activation_max
-        if torch.jit.is_tracing():
-            scale_number, zero_number = self.numbers()
-            return torch.fake_quantize_per_tensor_affine(x, scale_number, zero_number, qmin, qmax)
-        scale, zero_point = self.scale_and_zero_point()
         if self.learned and self.phase == "train" and torch.is_grad_enabled():
             factor = 1.0 / (x.numel() * qmax) ** 0.5
-            return torch._fake_quantize_learnable_per_tensor_affine(
-                x, scale.reshape(1), zero_point.reshape(1), qmin, qmax, factor
-            )
-        integer = zero_point.round().to(torch.int32)
-        return torch.fake_quantize_per_tensor_affine(x, scale.detach(), integer.detach(), qmin, qmax)
+            return fake_quantize_learned(x, *self._differentiable(), qmin, qmax, factor)
+        if x.is_cuda:
+            with torch.no_grad():
+                tensors = self._differentiable()
+            return fake_quantize(x, *tensors, qmin, qmax)
+        scale, zero_point = self.numbers()
+        if torch.jit.is_tracing():  # type: ignore[attr-defined]
+            return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, qmin, qmax)
+        return fake_quantize(x, scale, zero_point, qmin, qmax)
+
+    def _differentiable(self) -> tuple[Tensor, Tensor]:
+        """:meth:`numbers` as float32 scalars that pass gradients to ``low`` and ``high``; not rounded."""
+        qmin, qmax = self.scheme.activation_min, self.scheme.activation_max
+        low = _within(self.low, self.bounds[0], 0.0)
+        high = _within(self.high, 0.0, self.bounds[1])
+        if self.scheme.symmetric:
+            extent = torch.maximum(-low, high)
+            scale = torch.where(extent > _TINY, extent, 1.0) / qmax
+            return scale, torch.zeros_like(scale)
+        extent = high - low
+        scale = torch.where(extent > _TINY, extent, 1.0) / (qmax - qmin)
+        return scale, qmin - low / scale
 
     @torch.no_grad()
     def _widen(self, x: Tensor) -> None:
@@ -118,3 +131,13 @@ class ActivationQuantizer(nn.Module):
         low, high = torch.aminmax(x)
         self.low.lerp_(low.clamp_max(0.0).to(self.low.dtype), self.momentum)
         self.high.lerp_(high.clamp_min(0.0).to(self.high.dtype), self.momentum)
+
+
+def _extent(width: float) -> float:
+    """A tensor that was always zero has no range; any scale represents it."""
+    return width if width > _TINY else 1.0
+
+
+def _within(value: Tensor, low: float, high: float) -> Tensor:
+    """``value`` cut to ``[low, high]``; the gradient passes, so that a learned range can come back."""
+    return value + (value.clamp(low, high) - value).detach()

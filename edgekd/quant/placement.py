@@ -8,8 +8,9 @@ pooling) keep the scale of what they move.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgekd.models.calls import Call, CallGraph, Site
 
@@ -25,11 +26,15 @@ INTEGER_OPS = WEIGHTED | {
     "mean",
 }
 FUSES_ACTIVATION = WEIGHTED | {"add"}
-FUSED_ACTIVATIONS = frozenset({"relu", "hardtanh", "clamp"})
+FUSED_ACTIVATIONS = frozenset({"relu", "relu6", "hardtanh", "clamp"})
 MOVES_VALUES = frozenset(
-    {"flatten", "reshape", "view", "reshape_as", "permute", "transpose", "contiguous", "squeeze", "unsqueeze",
-     "__getitem__", "chunk", "split", "unbind", "max_pool2d", "dropout", "channel_shuffle", "pad"}
+    {"flatten", "reshape", "view", "reshape_as", "permute", "transpose", "squeeze", "unsqueeze",
+     "__getitem__", "chunk", "split", "unbind", "max_pool2d", "channel_shuffle", "pad"}
 )  # fmt: skip
+# Nothing in the deployed network; while training they scale values, which must not be cut to the range.
+_IDENTITIES = frozenset(
+    {"dropout", "dropout2d", "feature_dropout", "alpha_dropout", "contiguous", "to", "float"}
+)
 _TWO_TENSORS = frozenset({"add", "mul", "matmul"})
 
 INPUT = Site("", "input", 0)
@@ -37,9 +42,14 @@ INPUT = Site("", "input", 0)
 
 @dataclass(frozen=True)
 class Placement:
-    """``points`` maps the call whose output is quantized (or :data:`INPUT`) to the call whose range it uses."""
+    """``points`` maps the call whose output is quantized (or :data:`INPUT`) to the call whose range it uses.
+
+    ``bounds`` holds the values that a range's call cannot leave (``(0, 6)`` after a ReLU6): a learned range
+    that stays inside lets the clip itself disappear from the file.
+    """
 
     points: dict[Site, Site]
+    bounds: dict[Site, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def ranges(self) -> list[Site]:
@@ -58,7 +68,7 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = ()) -> Plac
     for call in graph.calls:
         if not _runs_in_integers(call, float_layers):
             continue
-        wanted.update(call.inputs)
+        wanted.update(_source(graph, value) for value in call.inputs)
         wanted.update(_quantized_output(graph, call))
     root: dict[int, int] = {}
     for value in sorted(wanted):
@@ -72,13 +82,41 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = ()) -> Plac
         for value in sorted(wanted)
         if value not in graph.result
     }
-    return Placement(points)
+    bounds = {
+        _site(graph, value): limits
+        for value in sorted(set(root.values()))
+        if (producer := graph.producer(value)) is not None and (limits := _bounds(producer)) is not None
+    }
+    return Placement(points, bounds)
+
+
+def _bounds(call: Call) -> tuple[float, float] | None:
+    """The interval that ``call`` clips to; None where it does not clip."""
+    numbers = [float(a) for a in call.args if isinstance(a, (int, float)) and not isinstance(a, bool)]
+    if call.op == "relu":
+        return 0.0, math.inf
+    if call.op == "relu6":
+        return 0.0, 6.0
+    if call.op in ("sigmoid", "hardsigmoid"):
+        return 0.0, 1.0
+    if call.op == "hardtanh":
+        low, high = (*numbers, -1.0, 1.0)[:2] if len(numbers) >= 2 else (-1.0, 1.0)
+        return float(call.kwargs.get("min_val", low)), float(call.kwargs.get("max_val", high))
+    if call.op == "clamp":
+        named = {**dict(zip(("min", "max"), call.args, strict=False)), **call.kwargs}
+        least, most = named.get("min"), named.get("max")
+        return (-math.inf if least is None else float(least)), (math.inf if most is None else float(most))
+    return None
 
 
 def _runs_in_integers(call: Call, float_layers: Collection[str]) -> bool:
     if call.op not in INTEGER_OPS or (call.op in _TWO_TENSORS and len(call.inputs) < 2):
         return False
-    return not (call.op in WEIGHTED and call.site.module in float_layers)
+    if call.op not in WEIGHTED:
+        return True
+    # A weight that forward() computes has no integers to store.
+    stored = f"{call.site.module}.weight" in call.parameters
+    return stored and call.site.module not in float_layers
 
 
 def _quantized_output(graph: CallGraph, call: Call) -> tuple[int, ...]:
@@ -88,12 +126,19 @@ def _quantized_output(graph: CallGraph, call: Call) -> tuple[int, ...]:
     return call.outputs
 
 
+def _source(graph: CallGraph, value: int) -> int:
+    producer = graph.producer(value)
+    if producer is not None and producer.op in _IDENTITIES and producer.inputs:
+        return _source(graph, producer.inputs[0])
+    return value
+
+
 def _root(graph: CallGraph, value: int, known: dict[int, int]) -> int:
     """Follow operations that only move values back to the value whose range they keep."""
     if value not in known:
         producer = graph.producer(value)
         if producer is not None and producer.op in MOVES_VALUES and producer.inputs:
-            known[value] = _root(graph, producer.inputs[0], known)
+            known[value] = _root(graph, _source(graph, producer.inputs[0]), known)
         else:
             known[value] = value
     return known[value]

@@ -8,6 +8,7 @@ masks and distillation hooks never notice.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from typing import Any, Literal
@@ -16,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from edgekd.errors import RecipeError, fault, nearest
+from edgekd.errors import PreconditionError, RecipeError, fault, nearest
 from edgekd.models.calls import CallMode, Site, record_calls
 from edgekd.models.fold import fold_batch_norms
-from edgekd.quant.fake_quant import ActivationQuantizer, WeightFakeQuant
+from edgekd.quant.fake_quant import UNBOUNDED, ActivationQuantizer, WeightFakeQuant
 from edgekd.quant.placement import INPUT, WEIGHTED, Placement, plan_placement
 from edgekd.quant.schemes import QuantScheme
 
@@ -48,7 +49,10 @@ class QuantizedModel(nn.Module):
         self.placement = placement
         self.float_layers = float_layers
         self.quantizers = nn.ModuleDict(
-            {_key(site): ActivationQuantizer(scheme, ranges) for site in placement.ranges}
+            {
+                _key(site): ActivationQuantizer(scheme, ranges, bounds=placement.bounds.get(site, UNBOUNDED))
+                for site in placement.ranges
+            }
         )
 
     def forward(self, x: Tensor) -> Any:
@@ -71,17 +75,46 @@ class QuantizedModel(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> int:
-        """Set every range from real inputs ``(batch, ...)``; returns how many samples were seen."""
-        training = self.training
+        """Set every range from real inputs ``(batch, ...)``; returns how many samples were seen.
+
+        The ranges start anew: an earlier calibration leaves nothing behind.
+
+        Raises:
+            PreconditionError: no sample, or an activation that is NaN or infinite; names the first such call.
+        """
+        training = {module: module.training for module in self.modules()}
         self.eval()
         self.set_phase("observe")
+        for quantizer in self.activation_quantizers():
+            quantizer.low.zero_()
+            quantizer.high.zero_()
         seen = 0
         for batch in batches:
             self(batch)
             seen += len(batch)
+        if not seen:
+            raise PreconditionError(fault("quantize: calibration", "there is no sample to calibrate with"))
+        for site in self.placement.ranges:
+            low, high = self.range_of(site)
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise PreconditionError(
+                    fault(
+                        "quantize: calibration",
+                        f"the output of {site} is not finite",
+                        got=(low, high),
+                        fix="look for NaN or infinite values in the data and the weights",
+                    )
+                )
         self.set_phase("train")
-        self.train(training)
+        for module, mode in training.items():
+            module.training = mode
         return seen
+
+    def range_of(self, site: Site) -> tuple[float, float]:
+        """``(low, high)`` of the values at ``site``, as observed or learned."""
+        quantizer = self.quantizers[_key(site)]
+        assert isinstance(quantizer, ActivationQuantizer)
+        return float(quantizer.low), float(quantizer.high)
 
     def with_scheme(self, scheme: QuantScheme) -> QuantizedModel:
         """A frozen copy with the same ranges in another runtime's integers."""
@@ -156,9 +189,14 @@ def prepare_qat(
             )
         float_layers.update(dict.fromkeys(matched, f"excluded by the recipe: {pattern}"))
     graph = record_calls(model, example)
-    used = {call.site.module for call in graph.calls if call.op in WEIGHTED}
     weight_max = min(scheme.weight_max, 2 ** (weight_bits - 1) - 1)
+    read = {name for call in graph.calls if call.op in WEIGHTED for name in call.parameters}
+    runs = {call.site.module for call in graph.calls if call.op in WEIGHTED}
     for name, layer in layers.items():
-        if name in used and name not in float_layers:
+        if name in float_layers or name not in runs:
+            continue
+        if f"{name}.weight" in read:
             parametrize.register_parametrization(layer, "weight", WeightFakeQuant(weight_max), unsafe=True)
+        else:
+            float_layers[name] = "forward() computes the weight"
     return QuantizedModel(model, scheme, plan_placement(graph, float_layers), float_layers, ranges)
