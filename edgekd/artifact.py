@@ -91,11 +91,11 @@ class RunDirectory:
         self.state = state
 
     @classmethod
-    def open(cls, path: Path, *, recipe_yaml: str, recipe_hash: str, resume: bool) -> RunDirectory:
-        """Claim ``path`` for a new run, or reopen it to resume.
+    def check(cls, path: Path, *, recipe_hash: str, resume: bool) -> None:
+        """Everything that :meth:`open` could refuse, tried early and without leaving a trace.
 
         Raises:
-            OutputError: not writable, not empty, another run's, or nothing to resume.
+            OutputError: not writable, not empty, another run's, or another recipe's.
         """
         run_file = path / "run.json"
         if run_file.exists():
@@ -113,14 +113,31 @@ class RunDirectory:
                     fault(
                         str(path),
                         "holds a run of another recipe",
-                        got=state.get("recipe_hash", "")[:12],
+                        got=str(state.get("recipe_hash"))[:12],
                         allowed=recipe_hash[:12],
                         fix="resume with the recipe it was started with, or choose another --out",
                     )
                 )
-            return cls(path, state)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise OutputError(fault(str(path), "is not an empty folder", fix="choose another --out"))
+        existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        try:
+            with tempfile.TemporaryFile(dir=existing):
+                pass
+        except OSError as error:
+            raise output_error(path, error) from None
+
+    @classmethod
+    def open(cls, path: Path, *, recipe_yaml: str, recipe_hash: str, resume: bool) -> RunDirectory:
+        """Claim ``path`` for a new run, or reopen it to resume.
+
+        Raises:
+            OutputError: as :meth:`check`.
+        """
+        cls.check(path, recipe_hash=recipe_hash, resume=resume)
+        run_file = path / "run.json"
+        if run_file.exists():
+            return cls(path, _read_state(run_file))
         run = cls(path, {"schema": 1, "recipe_hash": recipe_hash, "stages": {}})
         write_text(path / "recipe.yaml", recipe_yaml)
         run.save()

@@ -1,0 +1,59 @@
+"""``edgekd export``: a model to fp32 ONNX, batch norm folded, dynamic batch, opset read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgekd.cli.output import JsonOption, write_result
+
+
+def export(
+    model: Annotated[
+        str, typer.Argument(help="timm:NAME[@FILE|@random], torch:FILE.py:FACTORY[@FILE], a saved directory.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The ONNX file to write.")],
+    device: Annotated[str, typer.Option(help="Chooses the opset that the device's runtime loads.")] = "cpu",
+    opset: Annotated[int | None, typer.Option(help="Instead of the device's.")] = None,
+    size: Annotated[int | None, typer.Option(help="Input side, pixels; unset: the model's own.")] = None,
+    json_to: JsonOption = None,
+) -> None:
+    """Export a model as it is: what compress deploys is exported by compress."""
+    from edgekd.cli.compress import absolute_spec
+    from edgekd.cli.needs import need_compress
+    from edgekd.device import check_opset, load_device
+
+    spec = load_device(device)
+    check_opset(spec, opset or spec.opset_export)
+    need_compress()
+    import torch
+
+    from edgekd.export.write import export_float
+    from edgekd.models.resolve import resolve_model
+    from edgekd.recipe import InputRecipe
+
+    loaded = resolve_model(
+        absolute_spec(model, Path.cwd()),
+        classes=0,
+        input=InputRecipe(size=size),
+        base=Path.cwd(),
+        where="export",
+    )
+    example = torch.zeros(2, *loaded.preprocess.input_shape)
+    file = export_float(
+        loaded.module, example, output, opset=opset or spec.opset_export,
+        metadata={"preprocess": loaded.preprocess.model_dump_json()},
+    )  # fmt: skip
+    facts = {
+        "file": str(output), "opset": file.opset, "size_bytes": file.size_bytes, "sha256": file.sha256,
+        "weights": loaded.weights, "input": list(loaded.preprocess.input_shape), "classes": loaded.classes,
+        "notes": [*loaded.notes, *file.notes],
+    }  # fmt: skip
+    if not write_result(facts, json_to):
+        shape = " x ".join(map(str, loaded.preprocess.input_shape))
+        typer.echo(f"{output}: opset {file.opset}, {file.size_bytes / 1e6:.2f} MB, input N x {shape}, "
+                   f"{loaded.classes} classes, weights: {loaded.weights}")  # fmt: skip
+        for note in facts["notes"]:
+            typer.echo(f"note: {note}", err=True)

@@ -1,0 +1,75 @@
+"""Metrics on a split, of a torch model or of an ONNX file: the same samples, the same preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgekd.data.loader import eval_loader
+from edgekd.data.source import Progress, Split
+from edgekd.preprocess import Preprocess
+from edgekd.profiles.session import open_session, run_batches
+from edgekd.tasks.image_classification import metrics
+
+
+def torch_logits(
+    model: Callable[[Tensor], Tensor],
+    split: Split,
+    preprocess: Preprocess,
+    device: torch.device,
+    *,
+    what: str = "evaluate",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Logits ``(n, classes)`` float32 of every sample of ``split``, in its order."""
+
+    def forward(inputs: np.ndarray) -> np.ndarray:
+        tensor = torch.from_numpy(inputs).to(device).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            return model(tensor).float().cpu().numpy()
+
+    return _logits(forward, split, preprocess, what, workers, progress)
+
+
+def onnx_logits(
+    path: Path,
+    split: Split,
+    preprocess: Preprocess,
+    *,
+    threads: int = 0,
+    what: str = "evaluate ONNX",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """As :func:`torch_logits`, of the file as ONNX Runtime runs it; ``threads=0`` uses every core."""
+    session = open_session(path, threads=threads)
+    return _logits(lambda inputs: run_batches(session, inputs), split, preprocess, what, workers, progress)
+
+
+def _logits(
+    forward: Callable[[np.ndarray], np.ndarray],
+    split: Split,
+    preprocess: Preprocess,
+    what: str,
+    workers: int | None,
+    progress: Progress | None,
+) -> np.ndarray:
+    loader = eval_loader(split, preprocess, batch_size=128, workers=workers)
+    answers = []
+    for done, batch in enumerate(loader):
+        answers.append(forward(batch["inputs"].numpy()))
+        if progress is not None:
+            progress(what, done + 1, len(loader))
+    return np.concatenate(answers)
+
+
+def score(logits: np.ndarray, split: Split, teacher_logits: np.ndarray | None) -> dict[str, Any]:
+    """top1, agreement, ece, nll; None where there are no labels or no teacher."""
+    labels = split.labels
+    return metrics(logits, labels if len(labels) and (labels >= 0).all() else None, teacher_logits)

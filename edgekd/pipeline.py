@@ -1,0 +1,284 @@
+"""Run a recipe: teacher, student, stages, one deployed file per device, the report.
+
+``compress`` is the whole product in one call. Every step that finished is recorded in ``run.json``; called
+again with ``resume=True`` it goes on behind the last one.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from edgekd.artifact import RunDirectory, write_json
+from edgekd.data.open import open_data
+from edgekd.data.source import Dataset, Progress
+from edgekd.deploy import Baselines, deploy, write_baselines
+from edgekd.device import DeviceSpec, load_device
+from edgekd.errors import DataError, EdgeKDError, fault
+from edgekd.evaluation import score, torch_logits
+from edgekd.models.cost import measure_cost
+from edgekd.models.loaded import LoadedModel
+from edgekd.models.resolve import resolve_model
+from edgekd.recipe import Recipe
+from edgekd.report import Report
+from edgekd.run_report import write_run_report
+from edgekd.stages import STAGES, Stage
+from edgekd.stages.base import StageContext
+from edgekd.stages.distill import Distill
+from edgekd.store import baked, load_logits, load_state, read_metrics, save_logits, save_stage
+from edgekd.students.choose import choose_student
+from edgekd.train import network
+
+
+def compress(
+    recipe: Recipe,
+    out: Path,
+    *,
+    base: Path = Path(),
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Report | None:
+    """Run ``recipe`` into the folder ``out`` and return its report.
+
+    Args:
+        base: relative paths of the recipe start here.
+        progress: called as ``progress(what, done, total)``.
+
+    Returns:
+        None in the processes of ``accelerate launch`` that are not the main one.
+
+    Raises:
+        UserInputError: the recipe asks for what the data, the models or the devices do not give.
+        EdgeKDError: a guarantee does not hold, or a limit of the recipe is missed.
+    """
+    run = _Run(recipe, out, base, resume, progress or (lambda what, done, total: None))
+    return run.execute()
+
+
+@dataclass
+class Trained:
+    """The student after the last stage, and what deployment compares it with."""
+
+    model: nn.Module
+    dense: nn.Module
+    teacher: LoadedModel | None
+    student: LoadedModel
+    teacher_logits: np.ndarray | None
+
+
+class _Run:
+    def __init__(self, recipe: Recipe, out: Path, base: Path, resume: bool, progress: Progress) -> None:
+        self.recipe, self.out, self.resume = recipe, out, resume
+        self.accelerator = Accelerator()
+        self.main = self.accelerator.is_main_process
+        self.progress: Progress = progress if self.main else (lambda what, done, total: None)
+        self.started = time.time()
+        self.devices: list[DeviceSpec] = [load_device(name) for name in recipe.devices]
+        if self.main:
+            RunDirectory.check(out, recipe_hash=recipe.hash(), resume=resume)
+        self.data: Dataset = open_data(recipe.data, base=base, progress=self.progress)
+        self.teacher, self.student = self._models(base)
+        self.classes = self.data.classes or tuple(str(k) for k in range(self.student.classes))
+        self.stages: list[tuple[str, Stage]] = _named(recipe)
+        for name, stage in self.stages:
+            stage.requires(self.student.module, self._context(name, out))
+        self.accelerator.wait_for_everyone()
+        if self.main:
+            self.run = RunDirectory.open(
+                out, recipe_yaml=recipe.to_yaml(), recipe_hash=recipe.hash(), resume=resume
+            )
+        self.accelerator.wait_for_everyone()
+        if not self.main:
+            self.run = RunDirectory.open(
+                out, recipe_yaml=recipe.to_yaml(), recipe_hash=recipe.hash(), resume=True
+            )
+
+    def _models(self, base: Path) -> tuple[LoadedModel | None, LoadedModel]:
+        recipe, classes = self.recipe, len(self.data.classes)
+        teacher = None
+        if recipe.teacher is not None:
+            where = f"{recipe.name}: teacher"
+            teacher = resolve_model(
+                recipe.teacher, classes=classes, input=recipe.input, base=base, where=where
+            )
+            if classes and teacher.classes != classes:
+                raise DataError(
+                    fault(self.data.name, "the labels do not fit the teacher", got=f"{classes} classes",
+                          allowed=f"the teacher's {teacher.classes}")
+                )  # fmt: skip
+        return teacher, choose_student(recipe, teacher, classes=classes, base=base)
+
+    def _context(self, name: str, folder: Path) -> StageContext:
+        return StageContext(
+            name=name, folder=folder, cache_folder=self.out / "cache", data=self.data,
+            preprocess=self.student.preprocess, teacher=None if self.teacher is None else self.teacher.module,
+            classes=self.student.classes, seed=self.recipe.seed, scheme=self.devices[0].scheme,
+            accelerator=self.accelerator, workers=self.recipe.data.workers, progress=self.progress,
+        )  # fmt: skip
+
+    def execute(self) -> Report | None:
+        trained = self._train()
+        if not self.main:
+            return None
+        baselines = self._baselines(trained)
+        entries = []
+        for spec in self.devices:
+            key = f"deploy/{spec.name}"
+            folder = self.run.deploy_dir(spec.name)
+            if not self.run.is_done(key):
+                entry = deploy(
+                    trained.model, spec, folder, recipe=self.recipe, data=self.data, student=self.student,
+                    classes=self.classes, teacher_logits=trained.teacher_logits, baselines=baselines,
+                    out=self.out, progress=self.progress,
+                )  # fmt: skip
+                self.run.finish(key, entry=entry.model_dump(mode="json", by_alias=True))
+            entries.append(self.run.state["stages"][key]["entry"])
+        report = write_run_report(
+            self.run, self.recipe, self.data, self.stages_facts(), entries, device=str(self.accelerator.device),
+            teacher=self.teacher, student=self.student,
+        )  # fmt: skip
+        self._check_limits(report)
+        return report
+
+    def stages_facts(self) -> list[dict[str, Any]]:
+        return [read_metrics(self.out / "stages" / folder) for folder in self.run.state["order"]]
+
+    def _train(self) -> Trained:
+        teacher_logits = self._teacher_stage()
+        model = self.student.module
+        self._stage_done("student", model, {}, teacher_logits)
+        dense: nn.Module | None = None
+        done: list[Stage] = []
+        for name, stage in self.stages:
+            if dense is None and not isinstance(stage, Distill):
+                dense = copy.deepcopy(model)
+            folder = self._folder(name)
+            context = self._context(name, folder)
+            if self.run.is_done(name):
+                model = stage.attach(model.cpu(), read_metrics(folder)["facts"], context)
+                load_state(folder, model)
+            else:
+                model = self._run_stage(name, stage, model, context, teacher_logits)
+            done.append(stage)
+            for earlier in done:
+                earlier.ensures(model)
+        return Trained(model, dense or model, self.teacher, self.student, teacher_logits)
+
+    def _run_stage(
+        self,
+        name: str,
+        stage: Stage,
+        model: nn.Module,
+        context: StageContext,
+        teacher_logits: np.ndarray | None,
+    ) -> nn.Module:
+        begun = time.perf_counter()
+        outcome = stage.apply(model, context)
+        stage.ensures(outcome.model)
+        facts = {"facts": outcome.facts, "history": outcome.history, "notes": outcome.notes,
+                 "seconds": time.perf_counter() - begun}  # fmt: skip
+        self._stage_done(name, outcome.model, facts, teacher_logits)
+        if self.main:
+            (context.folder / "checkpoint.pt").unlink(missing_ok=True)
+        self.accelerator.wait_for_everyone()
+        return outcome.model
+
+    def _folder(self, name: str) -> Path:
+        names = ["teacher", "student", *(stage for stage, _ in self.stages)]
+        return self.run.stage_dir(names.index(name), name)
+
+    def _teacher_stage(self) -> np.ndarray | None:
+        if self.teacher is None:
+            return None
+        logits_file = self._folder("teacher") / "test_logits.safetensors"
+        if self.main and not self.run.is_done("teacher"):
+            begun = time.perf_counter()
+            module = self.teacher.module.to(self.accelerator.device)
+            logits = torch_logits(
+                module, self.data.test, self.teacher.preprocess, self.accelerator.device,
+                what="evaluate teacher", workers=self.recipe.data.workers, progress=self.progress,
+            )  # fmt: skip
+            save_logits(logits_file, logits)
+            self._record("teacher", self.teacher.module, score(logits, self.data.test, logits),
+                         {"notes": self.teacher.notes, "seconds": time.perf_counter() - begun})  # fmt: skip
+        self.accelerator.wait_for_everyone()
+        return load_logits(logits_file).numpy() if self.main else None
+
+    def _stage_done(
+        self, name: str, model: nn.Module, facts: dict[str, Any], teacher_logits: np.ndarray | None
+    ) -> None:
+        """Evaluate on the test split, write the stage's folder, and only then call it done."""
+        if self.main and not self.run.is_done(name):
+            begun = time.perf_counter()
+            logits = torch_logits(
+                model.to(self.accelerator.device), self.data.test, self.student.preprocess, self.accelerator.device,
+                what=f"evaluate {name}", workers=self.recipe.data.workers, progress=self.progress,
+            )  # fmt: skip
+            seconds = facts.pop("seconds", time.perf_counter() - begun)
+            self._record(
+                name, model, score(logits, self.data.test, teacher_logits), {**facts, "seconds": seconds}
+            )
+        self.accelerator.wait_for_everyone()
+
+    def _record(self, name: str, model: nn.Module, metrics: dict[str, Any], facts: dict[str, Any]) -> None:
+        folder = self._folder(name)
+        cost = measure_cost(baked(model), self.student.preprocess.input_shape)
+        content = {"name": name, "metrics": metrics, "params": cost.params, "nonzero_params": cost.nonzero_params,
+                   "macs": cost.macs, **facts}  # fmt: skip
+        source = self.teacher if name == "teacher" and self.teacher is not None else self.student
+        if source.weights == "onnx":
+            write_json(folder / "metrics.json", content)
+        else:
+            save_stage(folder, model, content, student=source, classes=self.classes)
+        order = self.run.state.setdefault("order", [])
+        if folder.name not in order:
+            order.append(folder.name)
+        self.run.finish(name)
+
+    def _baselines(self, trained: Trained) -> Baselines:
+        return write_baselines(
+            self.out / "baseline", network(trained.dense), trained.teacher, self.student,
+            data=self.data, teacher_logits=trained.teacher_logits, opset=max(d.opset_export for d in self.devices),
+            progress=self.progress,
+        )  # fmt: skip
+
+    def _check_limits(self, report: Report) -> None:
+        limits = self.recipe.limits
+        teacher = next((stage for stage in report.stages if stage.name == "teacher"), None)
+        for entry in report.deploy:
+            if limits.max_accuracy_drop is not None and teacher is not None:
+                if teacher.metrics.top1 is None or entry.metrics.top1 is None:
+                    continue
+                drop = teacher.metrics.top1 - entry.metrics.top1
+                if drop > limits.max_accuracy_drop:
+                    raise EdgeKDError(
+                        fault(f"{entry.device}: top1", "fell further under the teacher than the recipe allows",
+                              got=f"{100 * drop:.2f} points", allowed=f"{100 * limits.max_accuracy_drop:.2f} points",
+                              fix=f"the files are in {self.out}; train longer or choose a larger student")
+                    )  # fmt: skip
+            for latency in entry.latency:
+                if limits.max_latency_ms is not None and latency.p50_ms > limits.max_latency_ms:
+                    raise EdgeKDError(
+                        fault(f"{entry.device}: p50", "slower than the recipe allows", got=f"{latency.p50_ms:.3f} ms",
+                              allowed=f"{limits.max_latency_ms} ms", fix="choose a smaller student")
+                    )  # fmt: skip
+
+
+def _named(recipe: Recipe) -> list[tuple[str, Stage]]:
+    """Stages with names that are unique in the run: ``distill``, ``prune``, ``prune-2``, ..."""
+    seen: dict[str, int] = {}
+    named = []
+    for settings in recipe.stages:
+        count = seen[settings.stage] = seen.get(settings.stage, 0) + 1
+        named.append(
+            (settings.stage if count == 1 else f"{settings.stage}-{count}", STAGES[settings.stage](settings))
+        )
+    return named

@@ -1,0 +1,103 @@
+"""Gather a run's facts into ``report.json`` and render it."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from edgekd.artifact import RunDirectory
+from edgekd.cpu import detect_cpu
+from edgekd.data.source import Dataset
+from edgekd.models.loaded import LoadedModel
+from edgekd.recipe import Recipe
+from edgekd.report import Report, render_run, write_report
+
+_PACKAGES = (
+    "edgekd",
+    "torch",
+    "timm",
+    "accelerate",
+    "onnx",
+    "onnxruntime",
+    "numpy",
+    "safetensors",
+    "torch-pruning",
+)
+
+
+def write_run_report(
+    run: RunDirectory,
+    recipe: Recipe,
+    data: Dataset,
+    stages: Sequence[dict[str, Any]],
+    deploy: Sequence[dict[str, Any]],
+    *,
+    device: str,
+    teacher: LoadedModel | None,
+    student: LoadedModel,
+) -> Report:
+    """Write ``report.json``, ``.md`` and ``.html`` into the run and return the report."""
+    cpu = detect_cpu()
+    report = Report.model_validate(
+        {
+            "recipe": {"name": recipe.name, "hash": recipe.hash()},
+            "task": recipe.task,
+            "models": {"teacher": recipe.teacher, "student": recipe.student},
+            "data": {
+                "name": data.name, "train": len(data.train), "validation": len(data.validation),
+                "test": len(data.test), "classes": len(data.classes) or student.classes,
+                "fingerprint": data.fingerprint, "provenance": data.provenance,
+            },
+            "versions": installed_versions(),
+            "torch_device": device,
+            "machine": {"cpu": cpu.title, "cores": cpu.cores, "threads": torch.get_num_threads()},
+            "seeds": {"run": recipe.seed, "split": recipe.data.split_seed},
+            "seconds": sum(float(stage.get("seconds") or 0) for stage in stages),
+            "stages": [_stage(stage) for stage in stages],
+            "deploy": list(deploy),
+            "warnings": [*data.warnings, *_weights(teacher, "teacher"), *_weights(student, "student")],
+            "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+    )  # fmt: skip
+    write_report(report, run.path / "report.json")
+    render_run(run.path)
+    return report
+
+
+def installed_versions() -> dict[str, str]:
+    """Python's and the packages' versions, of those that are installed."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _stage(metrics: dict[str, Any]) -> dict[str, Any]:
+    """A stage's ``metrics.json`` in the report's words."""
+    facts = metrics.get("facts", {})
+    key = "val_top1" if facts.get("criterion") == "top1" else "val_agreement"
+    history = [{**{k: v for k, v in entry.items() if k != "val_metric"}, key: entry["val_metric"]}
+               for entry in metrics.get("history", [])]  # fmt: skip
+    stage = {**metrics, "history": history}
+    if prune := facts.get("prune"):
+        permutation = prune.get("permutation")
+        stage["kept_magnitude"] = (
+            {"before": permutation["kept_before"], "after": prune["kept_magnitude"]}
+            if permutation
+            else prune["kept_magnitude"]
+        )
+    return stage
+
+
+def _weights(model: LoadedModel | None, role: str) -> list[str]:
+    if model is None or model.weights != "random" or role == "student":
+        return []
+    return [f"the {role} {model.spec} has random weights: its accuracy means nothing, sizes and latencies do"]

@@ -1,0 +1,49 @@
+"""Train the student on what the teacher says (or, with ``ce`` alone, on labels)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgekd.errors import PostconditionError, fault
+from edgekd.recipe import DistillStage
+from edgekd.stages.base import StageContext, StageOutcome
+from edgekd.stages.teaching import teacher_for
+from edgekd.train import fit
+
+
+class Distill:
+    def __init__(self, recipe: DistillStage) -> None:
+        self.recipe = recipe
+        self.name: str = recipe.stage
+
+    def requires(self, model: nn.Module, context: StageContext) -> None:
+        """Any model can be distilled; what a training needs, the loop checks before its first step."""
+
+    def apply(self, model: nn.Module, context: StageContext) -> StageOutcome:
+        result = fit(
+            model, self.recipe, stage=context.name, data=context.data, preprocess=context.preprocess,
+            teacher=teacher_for(self.recipe, context), seed=context.seed, folder=context.folder,
+            accelerator=context.accelerator, workers=context.workers, progress=context.progress,
+        )  # fmt: skip
+        facts = {"best_epoch": result.best_epoch, "criterion": result.criterion}
+        return StageOutcome(model, facts, [asdict(entry) for entry in result.history])
+
+    def attach(self, model: nn.Module, facts: dict[str, Any], context: StageContext) -> nn.Module:
+        return model
+
+    def ensures(self, model: nn.Module) -> None:
+        require_finite(model, self.name)
+
+
+def require_finite(model: nn.Module, stage: str) -> None:
+    """
+    Raises:
+        PostconditionError: a parameter is NaN or infinite.
+    """
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise PostconditionError(fault(stage, f"{name} holds values that are not finite"))

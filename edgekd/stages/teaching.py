@@ -1,0 +1,47 @@
+"""The teacher of one stage: which network, in which precision, with which stored answers."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from edgekd.distill.cache_key import CacheKey
+from edgekd.distill.loss import DistillationLoss
+from edgekd.distill.teacher import Teacher, fingerprint
+from edgekd.distill.teacher_cache import TeacherCache
+from edgekd.recipe import TrainRecipe
+from edgekd.stages.base import StageContext
+from edgekd.train import augment_seed, autocast_dtype, batch_size_for
+
+
+def teacher_for(
+    recipe: TrainRecipe, context: StageContext, module: nn.Module | None = None
+) -> Teacher | None:
+    """The stage's teacher; None when no objective asks one.
+
+    Stored answers are shared by all stages of a run whose teacher, data and augmentation are equal: the
+    cache's folder is named by its key.
+
+    Args:
+        module: instead of the run's teacher, such as the dense student before pruning.
+    """
+    module = module if module is not None else context.teacher
+    needs = DistillationLoss(recipe.objectives, recipe).needs
+    label_free = not (context.data.validation.labels >= 0).all()
+    if module is None or not (needs.teacher_logits or needs.features or label_free):
+        return None
+    module.to(context.accelerator.device)
+    dtype = autocast_dtype(recipe, context.accelerator.device)
+    cache = None
+    if recipe.teacher_cache:
+        key = CacheKey.of(
+            teacher=fingerprint(module), data=context.data.fingerprint, samples=context.data.train.indices,
+            augment=recipe.augment, preprocess=context.preprocess, seed=augment_seed(context.seed),
+            top_k=recipe.cache_top_k, slots=recipe.cache_slots,
+            batch_size=batch_size_for(recipe, context.data, context.accelerator),
+            precision="fp32" if dtype is None else str(dtype),
+        )  # fmt: skip
+        cache = TeacherCache(
+            context.cache_folder / key.hash()[:16], key, samples=context.data.train.indices,
+            classes=context.classes, top_k=recipe.cache_top_k, slots=recipe.cache_slots,
+        )  # fmt: skip
+    return Teacher(module, needs=needs, cache=cache, autocast=dtype)

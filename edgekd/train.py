@@ -1,0 +1,388 @@
+"""The one training loop: every stage that trains calls :func:`fit`.
+
+Each epoch is a function of (recipe, seed, epoch number, state at its start): data order, augmentation and
+dropout are seeded from those, so a run that is killed and resumed at the last finished epoch ends in the
+same bytes on a CPU. One process or several, CPU or GPU: accelerate decides from how it was launched.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import random
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from edgekd.data.loader import eval_loader, train_loader
+from edgekd.data.source import Dataset, Progress
+from edgekd.distill.features import FeatureCapture
+from edgekd.distill.loss import DistillationLoss
+from edgekd.distill.objectives.base import Outputs
+from edgekd.distill.teacher import Teacher
+from edgekd.errors import PreconditionError, TrainingDivergedError, fault
+from edgekd.models.torchvision_shim import ensure_torchvision_ops
+from edgekd.preprocess import Preprocess
+from edgekd.quant.qat import QuantizedModel
+from edgekd.recipe import TrainRecipe
+from edgekd.train_state import load_checkpoint, save_checkpoint
+
+
+@dataclass
+class Epoch:
+    """One line of a stage's history."""
+
+    epoch: int
+    train_loss: float
+    val_metric: float
+    lr: float
+    seconds: float
+    samples_per_second: float
+    teacher_seconds: float
+    parts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class FitResult:
+    """``criterion`` says what ``val_metric`` is: top1, or agreement with the teacher without labels."""
+
+    history: list[Epoch]
+    best_epoch: int | None
+    criterion: str
+
+
+def derive_seed(*parts: Any) -> int:
+    """A 63-bit seed from anything printable; unlike ``hash()``, the same in every process."""
+    digest = hashlib.sha256("|".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def augment_seed(seed: int) -> int:
+    """One augmentation stream for all stages of a run, so that they can share a teacher's stored answers."""
+    return derive_seed(seed, "augment") % 2**32
+
+
+def batch_size_for(recipe: TrainRecipe, data: Dataset, accelerator: Accelerator) -> int:
+    """The recipe's batch size per process, or all there is where the data is smaller."""
+    return min(recipe.batch_size, max(1, len(data.train) // accelerator.num_processes))
+
+
+def autocast_dtype(recipe: TrainRecipe, device: torch.device) -> torch.dtype | None:
+    """bf16 where asked for, or by itself on a GPU that has it: on a CPU bf16 measured slower than fp32."""
+    wanted = recipe.precision
+    if wanted == "bf16" or (wanted == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()):
+        return torch.bfloat16
+    return None
+
+
+def network(model: nn.Module) -> nn.Module:
+    """The user's own module inside fake-quant."""
+    return model.model if isinstance(model, QuantizedModel) else model
+
+
+def fit(
+    model: nn.Module,
+    recipe: TrainRecipe,
+    *,
+    stage: str,
+    data: Dataset,
+    preprocess: Preprocess,
+    teacher: Teacher | None,
+    seed: int,
+    folder: Path,
+    accelerator: Accelerator,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> FitResult:
+    """Train ``model`` in place; it ends with the best epoch's weights (``keep_best``), EMA applied.
+
+    Args:
+        folder: holds ``checkpoint.pt`` after every epoch; an existing one is resumed.
+        on_step: called before each step with (steps done, steps in all); stages freeze ranges with it.
+
+    Raises:
+        TrainingDivergedError: NaN or exploding loss, with the step and the batch's sample ids.
+        PreconditionError: the recipe cannot train this model.
+    """
+    loop = _Loop(
+        model, recipe, stage, data, preprocess, teacher, seed, folder, accelerator, workers, progress
+    )
+    return loop.run(on_step)
+
+
+class _Loop:
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: TrainRecipe,
+        stage: str,
+        data: Dataset,
+        preprocess: Preprocess,
+        teacher: Teacher | None,
+        seed: int,
+        folder: Path,
+        accelerator: Accelerator,
+        workers: int | None,
+        progress: Progress | None,
+    ) -> None:
+        self.recipe, self.stage, self.data, self.preprocess = recipe, stage, data, preprocess
+        self.teacher, self.seed, self.folder = teacher, seed, folder
+        self.accelerator, self.workers = accelerator, workers
+        self.progress: Progress = progress or (lambda what, done, total: None)
+        self.batch_size = batch_size_for(recipe, data, accelerator)
+        self._check_batch_norm(model)
+        self.model = model.to(accelerator.device, memory_format=torch.channels_last)
+        self.loss = DistillationLoss(recipe.objectives, recipe)
+        self._bind_features()
+        self.optimizer = _optimizer(self.model, recipe)
+        self.prepared, self.optimizer = accelerator.prepare(self.model, self.optimizer)
+        self.ema = _ema(self.model, recipe)
+        self.guard = _LossGuard(stage, data)
+        self.criterion = "top1" if (data.validation.labels >= 0).all() else "agreement"
+        self._expected: Tensor | None = None
+
+    def _check_batch_norm(self, model: nn.Module) -> None:
+        if self.batch_size == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
+            raise PreconditionError(
+                fault(f"{self.stage}.batch_size", "a batch of 1 gives batch norm no statistics", got=self.batch_size,
+                      allowed="2 or more", fix="raise it, or use more training samples")
+            )  # fmt: skip
+
+    def _bind_features(self) -> None:
+        if not self.loss.needs.features:
+            return
+        if self.teacher is None or hasattr(self.teacher.module, "onnx_path"):
+            raise PreconditionError(
+                fault(f"{self.stage}.objectives", f"{', '.join(self.loss.layers)} reads the teacher's features, "
+                      "but the teacher is a black box", fix="use kd")
+            )  # fmt: skip
+        example = torch.zeros(2, *self.preprocess.input_shape, device=self.accelerator.device)
+        self.loss.bind(network(self.model), self.teacher.module, example)
+
+    def run(self, on_step: Callable[[int, int], None] | None) -> FitResult:
+        history: list[Epoch] = []
+        best: dict[str, Any] | None = None
+        state = load_checkpoint(self.folder / "checkpoint.pt")
+        if state is not None:
+            history = [Epoch(**entry) for entry in state["history"]]
+            best = state["best"]
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.ema is not None:
+                self.ema.module.load_state_dict(state["ema"])
+        for epoch in range(len(history), self.recipe.epochs):
+            entry = self._epoch(epoch, on_step)
+            history.append(entry)
+            if best is None or not self.recipe.keep_best or entry.val_metric > best["metric"]:
+                best = {
+                    "metric": entry.val_metric,
+                    "epoch": epoch,
+                    "model": _cpu_copy(self._trained().state_dict()),
+                }
+            if self.accelerator.is_main_process:
+                save_checkpoint(self.folder / "checkpoint.pt", self._state(history, best))
+            self.accelerator.wait_for_everyone()
+        if best is not None:
+            self.model.load_state_dict(best["model"])
+        self.model.eval()
+        return FitResult(history, None if best is None else best["epoch"], self.criterion)
+
+    def _state(self, history: list[Epoch], best: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "history": [asdict(entry) for entry in history],
+            "best": best,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+        }
+
+    def _trained(self) -> nn.Module:
+        return self.model if self.ema is None else self.ema.module
+
+    def _epoch(self, epoch: int, on_step: Callable[[int, int], None] | None) -> Epoch:
+        recipe, started = self.recipe, time.perf_counter()
+        slot = epoch % recipe.cache_slots if recipe.teacher_cache else epoch
+        _seed_everything(derive_seed(self.seed, self.stage, epoch, self.accelerator.process_index))
+        loader = self.accelerator.prepare(
+            train_loader(
+                self.data.train, self.preprocess, recipe.augment, batch_size=self.batch_size,
+                seed=augment_seed(self.seed), slot=slot, workers=self.workers,
+                order_seed=derive_seed(self.seed, self.stage, "order", epoch) % 2**32,
+            )
+        )  # fmt: skip
+        steps, first = len(loader), epoch * len(loader)
+        sums: dict[str, float] = {}
+        samples, total, rate = 0, 0.0, 0.0
+        self.prepared.train()
+        if self.teacher is not None:
+            self.teacher.begin_epoch(
+                epoch, slot, main=self.accelerator.is_main_process, barrier=self.accelerator.wait_for_everyone
+            )
+        with ExitStack() as stack:
+            captures = self._captures(stack)
+            for step, batch in enumerate(loader):
+                if on_step is not None:
+                    on_step(first + step, steps * recipe.epochs)
+                rate = learning_rate(recipe, first + step, steps)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate
+                value, parts = self._step(batch, slot, captures, first + step)
+                total += value
+                for name, part in parts.items():
+                    sums[name] = sums.get(name, 0.0) + part
+                samples += len(batch["inputs"]) * self.accelerator.num_processes
+                self.progress(f"{self.stage} epoch {epoch + 1}/{recipe.epochs}", step + 1, steps)
+        if self.teacher is not None:
+            self.teacher.end_epoch(
+                slot, main=self.accelerator.is_main_process, barrier=self.accelerator.wait_for_everyone
+            )
+        training_seconds = time.perf_counter() - started
+        metric = self._validate()
+        return Epoch(
+            epoch=epoch, train_loss=total / steps, val_metric=metric, lr=rate,
+            seconds=time.perf_counter() - started, samples_per_second=samples / training_seconds,
+            teacher_seconds=0.0 if self.teacher is None else self.teacher.seconds.by_epoch[epoch],
+            parts={name: value / steps for name, value in sums.items()},
+        )  # fmt: skip
+
+    def _captures(self, stack: ExitStack) -> tuple[FeatureCapture, FeatureCapture] | None:
+        if not self.loss.pairs or self.teacher is None:
+            return None
+        student = FeatureCapture(network(self.model), [ours for ours, _ in self.loss.pairs])
+        teacher = FeatureCapture(self.teacher.module, [theirs for _, theirs in self.loss.pairs])
+        return stack.enter_context(student), stack.enter_context(teacher)
+
+    def _autocast(self) -> Any:
+        dtype = autocast_dtype(self.recipe, self.accelerator.device)
+        return nullcontext() if dtype is None else torch.autocast(self.accelerator.device.type, dtype)
+
+    def _step(
+        self,
+        batch: dict[str, Tensor],
+        slot: int,
+        captures: tuple[FeatureCapture, FeatureCapture] | None,
+        step: int,
+    ) -> tuple[float, dict[str, float]]:
+        inputs = batch["inputs"].contiguous(memory_format=torch.channels_last)
+        with self._autocast():
+            answers = None
+            if self.teacher is not None and (self.loss.needs.teacher_logits or captures is not None):
+                answers = self.teacher.answers(inputs, batch["indices"], slot)
+            teacher_features = captures[1].take() if captures is not None else []
+            logits = self.prepared(inputs)
+            total, parts = self.loss(
+                Outputs(
+                    student_logits=logits, teacher_logits=answers, labels=batch["labels"],
+                    targets=batch.get("targets"), teacher_features=teacher_features,
+                    student_features=captures[0].take() if captures is not None else [],
+                )
+            )  # fmt: skip
+        value = float(total.detach())
+        self.guard.check(value, step, batch["indices"])
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(total)
+        if self.recipe.clip_norm is not None:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+        self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update(self.model, step=step)
+        return value, {name: float(part) for name, part in parts.items()}
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        model = self._trained().eval()
+        split = self.data.validation
+        answers = predict(model, eval_loader(split, self.preprocess, batch_size=256, workers=self.workers),
+                          self.accelerator.device)  # fmt: skip
+        predicted = answers.argmax(1)
+        if self.criterion == "top1":
+            return float((predicted == torch.from_numpy(split.labels)).float().mean())
+        if self.teacher is None:
+            raise PreconditionError(fault(self.stage, "neither labels nor a teacher to validate against"))
+        if self._expected is None:
+            loader = eval_loader(split, self.preprocess, batch_size=256, workers=self.workers)
+            self._expected = predict(self.teacher.answers, loader, self.accelerator.device).argmax(1)
+        return float((predicted == self._expected).float().mean())
+
+
+@torch.no_grad()
+def predict(model: Callable[[Tensor], Tensor], loader: Any, device: torch.device) -> Tensor:
+    """Logits ``(n, classes)`` float32 on the CPU, in the loader's order."""
+    answers = []
+    for batch in loader:
+        inputs = batch["inputs"].to(device).contiguous(memory_format=torch.channels_last)
+        answers.append(model(inputs).float().cpu())
+    return torch.cat(answers)
+
+
+def learning_rate(recipe: TrainRecipe, step: int, steps_per_epoch: int) -> float:
+    """Linear warm-up, then a cosine to ``min_lr_ratio * lr`` at the last step."""
+    total = recipe.epochs * steps_per_epoch
+    warmup = min(round(recipe.warmup_epochs * steps_per_epoch), total - 1)
+    if step < warmup:
+        return recipe.lr * (step + 1) / (warmup + 1)
+    share = (step - warmup) / max(1, total - 1 - warmup)
+    low = recipe.lr * recipe.min_lr_ratio
+    return low + (recipe.lr - low) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def _optimizer(model: nn.Module, recipe: TrainRecipe) -> torch.optim.Optimizer:
+    ensure_torchvision_ops()
+    from timm.optim import param_groups_weight_decay
+
+    groups = param_groups_weight_decay(model, recipe.weight_decay)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+    return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+
+
+def _ema(model: nn.Module, recipe: TrainRecipe) -> Any:
+    if recipe.ema_decay is None:
+        return None
+    ensure_torchvision_ops()
+    from timm.utils import ModelEmaV3
+
+    # Early in training the average follows closely, else it would drag the random start along.
+    return ModelEmaV3(model, decay=recipe.ema_decay, use_warmup=True, foreach=False)
+
+
+def _seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def _cpu_copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: copy.deepcopy(tensor.detach().cpu()) for name, tensor in state.items()}
+
+
+class _LossGuard:
+    """Stops on NaN, infinity, or a loss far above where training began."""
+
+    def __init__(self, stage: str, data: Dataset) -> None:
+        self.stage, self.data = stage, data
+        self.first: list[float] = []
+
+    def check(self, value: float, step: int, indices: Tensor) -> None:
+        if math.isfinite(value) and len(self.first) < 20:
+            self.first.append(value)
+        limit = 10.0 + 100.0 * float(np.median(self.first)) if self.first else math.inf
+        if math.isfinite(value) and value <= limit:
+            return
+        ids = [self.data.train.source.sample_id(int(i)) for i in indices[:8]]
+        more = f" and {len(indices) - 8} more" if len(indices) > 8 else ""
+        raise TrainingDivergedError(
+            fault(f"{self.stage}: step {step}", f"the loss is {value}", got=f"samples {', '.join(ids)}{more}",
+                  fix="lower lr, set clip_norm, or look at these samples; the last finished epoch is kept for --resume")
+        )  # fmt: skip
