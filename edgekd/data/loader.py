@@ -68,6 +68,8 @@ class _TrainBatches(_Batches):
         self.stream = fold(seed, slot)
         self.vectorised = is_direct(split.source, preprocess) and is_vectorised(augment)
         self.per_image = ImageAugment(preprocess, augment)
+        if not self.vectorised:
+            self.per_image.build()  # a recipe that timm refuses is told here, not in a loader process
 
     def __getitems__(self, positions: Sequence[int]) -> Batch:
         batch = super().__getitems__(positions)
@@ -121,6 +123,9 @@ def train_loader(
         order_seed: the order of the samples; with mixup or CutMix the order follows from ``(seed, slot)``.
         workers: loader processes; None chooses by format and cores.
         drop_last: leave out the last, smaller batch. A split smaller than ``batch_size`` is one batch.
+
+    Raises:
+        RecipeError: ``augment.auto_augment`` is not timm's.
     """
     batches = _TrainBatches(split, preprocess, augment, seed, slot)
     order = permutation(batches.stream if is_mixing(augment) else order_seed, len(split))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from edgekd.data.array_augment import augment_arrays
 from edgekd.data.batches import normalise_planes
 from edgekd.data.hashing import fold, fold_array
 from edgekd.data.image_augment import ImageAugment, kept_generators
+from edgekd.errors import RecipeError
 from edgekd.models.torchvision_shim import ensure_torchvision_ops
 from edgekd.preprocess import Preprocess
 from edgekd.recipe import AugmentRecipe
@@ -163,6 +166,28 @@ def test_each_setting_reaches_timm(settings: dict[str, object], channels: int) -
     assert not torch.allclose(first, plain, atol=1e-3)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(
+    "policy", ["rand-m10-n4-inc1", "rand-m9-mstd0.5", "original", "augmix-m5-w4-d2", "3a"]
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_policy_runs_at_full_strength(policy: str, channels: int) -> None:
+    preprocess = Preprocess(
+        height=16, width=16, channels=channels, mean=(0.5,) * channels, std=(0.2,) * channels
+    )
+    augment = ImageAugment(preprocess, AugmentRecipe(auto_augment=policy))
+    image = _photo().resize((20, 18))
+    with kept_generators():
+        shown = [augment(image, state) for state in range(120)]
+    assert all(values.shape == preprocess.input_shape and values.isfinite().all() for values in shown)
+    assert len({values.numpy().tobytes() for values in shown}) > 20
+
+
+def test_a_policy_that_timm_does_not_know(refused: Callable[..., object]) -> None:
+    for text in ("banana", "rand-x9"):
+        with refused(RecipeError, "augment.auto_augment", repr(text)):
+            ImageAugment(RGB, AugmentRecipe(auto_augment=text)).build()
 
 
 def test_opening_and_measuring_need_no_torch() -> None:
