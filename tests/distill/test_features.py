@@ -192,3 +192,22 @@ def test_a_network_without_positions_is_refused(nets, image):
     flat = nn.Sequential(nn.Flatten(), nn.Linear(256, 5))
     with pytest.raises(RecipeError, match="the student has no module whose output has positions"):
         match_layers(flat, nets["staged"](), image)
+
+
+def test_published_architectures_pair_at_their_stages():
+    from edgekd.models.torchvision_shim import ensure_torchvision_ops
+
+    ensure_torchvision_ops()
+    import timm
+
+    image = torch.randn(1, 3, 64, 64)
+    student = timm.create_model("mobilenetv2_100", num_classes=5)
+    teacher = timm.create_model("resnet10t", num_classes=5)
+    assert match_layers(student, teacher, image)[:4] == [
+        ("bn2", "layer4"),
+        ("blocks.4", "layer3"),
+        ("blocks.2", "layer2"),
+        ("blocks.1", "layer1"),
+    ]
+    tokens = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=3, num_classes=5)
+    assert [ours for ours, _ in match_layers(tokens, tokens, image)] == ["blocks.2", "blocks.1", "blocks.0"]

@@ -64,7 +64,8 @@ def test_it_is_frozen_and_stays_in_eval_mode():
     assert not any(each.requires_grad for each in module.parameters())
     module.train()
     first, second = teacher.answers(IMAGES), teacher.answers(IMAGES)
-    assert torch.equal(first, second) and not first.requires_grad
+    assert torch.equal(first, second)
+    assert not teacher.answers(IMAGES.clone().requires_grad_()).requires_grad
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
@@ -181,6 +182,22 @@ def test_fingerprint_of_a_black_box_is_its_files(tmp_path, attribute):
     assert Teacher(box(b"1")).is_black_box and not Teacher(Counted()).is_black_box
     with pytest.raises(ModelError, match="has no weights to identify it by"):
         fingerprint(nn.Identity())
+
+
+def test_only_the_first_process_makes_and_renames_the_files(tmp_path, monkeypatch):
+    waited = []
+    for rank in (1, 0):
+        monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+        monkeypatch.setattr("torch.distributed.get_rank", lambda rank=rank: rank)
+        monkeypatch.setattr("torch.distributed.barrier", lambda: waited.append(1))
+        teacher = Teacher(Counted(), cache=cache_at(tmp_path))
+        teacher.begin_slot(0)
+        assert bool(list(tmp_path.glob("*.part"))) == (rank == 0)
+    other = Teacher(Counted(), cache=cache_at(tmp_path))
+    other.end_slot(0, main_process=False)
+    assert not other.cache.complete(0)
+    other.end_slot(0)
+    assert other.cache.complete(0) and len(waited) == 6
 
 
 def test_two_processes_fill_one_slot(tmp_path):

@@ -196,7 +196,7 @@ def test_too_little_space_is_told_at_once(tmp_path, monkeypatch):
     filled_path = tmp_path / "filled"
     monkeypatch.undo()
     filled(filled_path, slots=1)
-    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 600})())
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 0})())
     cache_at(filled_path, slots=1)  # needs nothing more
 
 
