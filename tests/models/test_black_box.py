@@ -6,6 +6,7 @@ import copy
 import pickle
 import warnings
 
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -80,6 +81,17 @@ def test_gray_input(tmp_path, resolve):
     own = resolve("onnx:gray.onnx").preprocess
     assert own.channels == 1
     assert own.mean == pytest.approx((0.449,))
+
+
+def test_a_file_that_the_runtime_warns_about_loads_quietly(tmp_path, tiny, resolve, capfd):
+    model = onnx.load(tmp_path / "t.onnx")
+    for tensor in model.graph.initializer:
+        model.graph.input.append(
+            onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        )
+    onnx.save(model, tmp_path / "old.onnx")
+    assert resolve("onnx:old.onnx").classes == 10
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("keep", [0, 10, 0.5, 0.95])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
 
 from edgekd.errors import ModelError
 from edgekd.models.preprocessing import from_declared, from_timm
+from edgekd.models.trial import try_forward
 from edgekd.recipe import InputRecipe
 
 CONFIG = {
@@ -94,3 +97,17 @@ def test_a_network_that_shrinks_to_nothing(refused, tmp_path):
         "    return nn.Sequential(*pools, *head)\n"
     )
     assert "refuses an input of 3x16x16" in refused("torch:net.py:make", error=ModelError, size=16)
+
+
+def test_the_trial_changes_nothing():
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.Linear(4 * 36, 6)
+    )
+    own = from_declared({"height": 8, "width": 8}, InputRecipe(), 3, "teacher")
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    draw = torch.get_rng_state()
+    assert try_forward(module.train(), own, "teacher") == 6
+    assert module.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+    assert torch.equal(draw, torch.get_rng_state())

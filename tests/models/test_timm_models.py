@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.server
+import threading
 import time
 
 import pytest
@@ -170,6 +172,31 @@ def test_hub_probe_gives_up_on_a_closed_port(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     assert hub_reached() is False
+
+
+def test_hub_that_answers_anything_is_reached(monkeypatch):
+    from edgekd.models.hub import hub_reached
+
+    class NotFound(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with http.server.HTTPServer(("127.0.0.1", 0), NotFound) as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            assert hub_reached() is True
+            monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+            assert hub_reached() is False
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.fixture
