@@ -88,9 +88,12 @@ def name_linear_weights(proto: onnx.ModelProto, *, wrapper: str) -> None:
 
 
 def layer_of(node_name: str) -> str:
-    """``/layer1/layer1.0/conv1/Conv`` to ``layer1.0.conv1``: the module whose forward made the node."""
+    """The module whose forward made the node: ``layer1.0.conv1`` of ``/layer1/layer1.0/conv1/Conv``.
+
+    Names that :func:`shorten_names` wrote (``layer1.0.conv1/Conv``) are understood too.
+    """
     path: list[str] = []
-    for part in node_name.split("/")[1:-1]:
+    for part in node_name.removeprefix("/").split("/")[:-1]:
         if path and part.startswith(f"{path[-1]}."):
             path[-1] = part
         else:
@@ -99,24 +102,32 @@ def layer_of(node_name: str) -> str:
 
 
 def shorten_names(proto: onnx.ModelProto, *, wrapper: str) -> None:
-    """Layers keep their names, without the wrapper module's prefix; values and quantization get numbers.
+    """Nodes are called ``layer/Operation`` and their outputs alike; quantization and constants get numbers.
 
     In a small quantized file the exporter's names of values and constants outweigh the integers.
     """
     kept = {value.name for value in (*proto.graph.input, *proto.graph.output)}
+    taken = set(kept)
     short: dict[str, str] = {}
     for tensor in proto.graph.initializer:
         name = tensor.name.removeprefix(f"{wrapper}.") if wrapper else tensor.name
         anonymous = tensor.name.startswith(("/", "onnx::")) or tensor.name.isdecimal()
         short[tensor.name] = f"c{len(short)}" if anonymous else name
+        taken.add(short[tensor.name])
     for node in proto.graph.node:
+        layer, operation = layer_of(node.name), node.name.rpartition("/")[2]
+        if wrapper:
+            layer = layer.removeprefix(wrapper).removeprefix(".")
+        name = f"{layer}/{operation}" if layer else operation
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            node.name = f"{node.op_type[0].lower()}{len(short)}"
-        elif wrapper and node.name.startswith(f"/{wrapper}/"):
-            node.name = node.name.removeprefix(f"/{wrapper}")
-        for name in node.output:
-            if name and name not in kept:
-                short[name] = f"v{len(short)}"
+            name = f"{node.op_type[0].lower()}{len(short)}"
+        if name in taken or not operation:
+            name = f"{name}_{len(short)}"
+        node.name = name
+        taken.add(name)
+        for position, value in enumerate(node.output):
+            if value and value not in kept:
+                short[value] = name if position == 0 else f"{name}_{position}"
     _rename(proto, lambda name: short.get(name, name))
 
 
