@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgekd.cpu import usable_cores
 from edgekd.data.loader import eval_loader
 from edgekd.data.source import Progress, Split
 from edgekd.preprocess import Preprocess
@@ -48,7 +49,7 @@ def onnx_logits(
     progress: Progress | None = None,
 ) -> np.ndarray:
     """As :func:`torch_logits`, of the file as ONNX Runtime runs it; ``threads=0`` uses every core."""
-    session = open_session(path, threads=threads)
+    session = open_session(path, threads=threads or usable_cores())
     return _logits(lambda inputs: run_batches(session, inputs), split, preprocess, what, workers, progress)
 
 

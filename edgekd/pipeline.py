@@ -35,7 +35,7 @@ from edgekd.stages.base import StageContext
 from edgekd.stages.distill import Distill
 from edgekd.store import baked, load_logits, load_state, read_metrics, save_logits, save_stage
 from edgekd.students.choose import choose_student
-from edgekd.train import network
+from edgekd.train import derive_seed, network
 
 
 def compress(
@@ -103,6 +103,7 @@ class _Run:
 
     def _models(self, base: Path) -> tuple[LoadedModel | None, LoadedModel]:
         recipe, classes = self.recipe, len(self.data.classes)
+        torch.manual_seed(derive_seed(recipe.seed, "init"))  # fresh weights come from the global generator
         teacher = None
         if recipe.teacher is not None:
             where = f"{recipe.name}: teacher"

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal, Union, get_args
+from typing import Annotated, Any, Literal, Union, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -162,7 +162,7 @@ class QuantizeStage(TrainRecipe):
 
 
 Stage = Annotated[Union[DistillStage, PruneStage, QuantizeStage], Field(discriminator="stage")]  # noqa: UP007
-STAGE_KINDS: dict[str, type[TrainRecipe]] = {
+STAGE_KINDS: dict[str, Any] = {
     kind.model_fields["stage"].default: kind for kind in get_args(get_args(Stage)[0])
 }
 STAGE_NAMES = tuple(STAGE_KINDS)

@@ -87,7 +87,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
             continue
         if part in STAGE_KINDS and model is Recipe:
             model = STAGE_KINDS[part]
-        elif isinstance(model, type) and part in model.model_fields and part != "stages":
+        elif part in model.model_fields and part != "stages":
             model = next((t for t in _models_in(model.model_fields[part].annotation)), None)
         if model is None:
             return []

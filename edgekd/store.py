@@ -15,13 +15,14 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
 
 from edgekd.artifact import atomic_path, write_json
 from edgekd.errors import OutputError, fault
+from edgekd.models.bake import bake_parametrizations
 from edgekd.models.directory import save_model_dir
 from edgekd.models.loaded import LoadedModel
 from edgekd.quant.qat import QuantizedModel
+from edgekd.train import network
 
 STATE_FILE = "state.safetensors"
 METRICS_FILE = "metrics.json"
@@ -29,12 +30,8 @@ METRICS_FILE = "metrics.json"
 
 def baked(model: nn.Module) -> nn.Module:
     """A CPU copy of the network with masks and weight fake-quant written into plain weights."""
-    inner = model.model if isinstance(model, QuantizedModel) else model
-    plain = copy.deepcopy(inner).cpu().eval()
-    for layer in list(plain.modules()):
-        if parametrize.is_parametrized(layer):
-            for name in list(layer.parametrizations):  # type: ignore[arg-type,union-attr]
-                parametrize.remove_parametrizations(layer, name, leave_parametrized=True)
+    plain = copy.deepcopy(network(model)).cpu().eval()
+    bake_parametrizations(plain)
     return plain
 
 

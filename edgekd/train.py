@@ -142,7 +142,7 @@ class _Loop:
         self.progress: Progress = progress or (lambda what, done, total: None)
         self.batch_size = batch_size_for(recipe, data, accelerator)
         self._check_batch_norm(model)
-        self.model = model.to(accelerator.device, memory_format=torch.channels_last)
+        self.model = model.to(accelerator.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = DistillationLoss(recipe.objectives, recipe)
         self._bind_features()
         self.optimizer = _optimizer(self.model, recipe)
@@ -162,7 +162,7 @@ class _Loop:
     def _bind_features(self) -> None:
         if not self.loss.needs.features:
             return
-        if self.teacher is None or hasattr(self.teacher.module, "onnx_path"):
+        if self.teacher is None or self.teacher.is_black_box:
             raise PreconditionError(
                 fault(f"{self.stage}.objectives", f"{', '.join(self.loss.layers)} reads the teacher's features, "
                       "but the teacher is a black box", fix="use kd")
@@ -226,9 +226,7 @@ class _Loop:
         samples, total, rate = 0, 0.0, 0.0
         self.prepared.train()
         if self.teacher is not None:
-            self.teacher.begin_epoch(
-                epoch, slot, main=self.accelerator.is_main_process, barrier=self.accelerator.wait_for_everyone
-            )
+            self.teacher.begin_slot(slot, epoch=epoch)
         with ExitStack() as stack:
             captures = self._captures(stack)
             for step, batch in enumerate(loader):
@@ -244,15 +242,13 @@ class _Loop:
                 samples += len(batch["inputs"]) * self.accelerator.num_processes
                 self.progress(f"{self.stage} epoch {epoch + 1}/{recipe.epochs}", step + 1, steps)
         if self.teacher is not None:
-            self.teacher.end_epoch(
-                slot, main=self.accelerator.is_main_process, barrier=self.accelerator.wait_for_everyone
-            )
+            self.teacher.end_slot(slot)
         training_seconds = time.perf_counter() - started
         metric = self._validate()
         return Epoch(
             epoch=epoch, train_loss=total / steps, val_metric=metric, lr=rate,
             seconds=time.perf_counter() - started, samples_per_second=samples / training_seconds,
-            teacher_seconds=0.0 if self.teacher is None else self.teacher.seconds.by_epoch[epoch],
+            teacher_seconds=0.0 if self.teacher is None else self.teacher.seconds_by_epoch[epoch],
             parts={name: value / steps for name, value in sums.items()},
         )  # fmt: skip
 
@@ -312,7 +308,7 @@ class _Loop:
             raise PreconditionError(fault(self.stage, "neither labels nor a teacher to validate against"))
         if self._expected is None:
             loader = eval_loader(split, self.preprocess, batch_size=256, workers=self.workers)
-            self._expected = predict(self.teacher.answers, loader, self.accelerator.device).argmax(1)
+            self._expected = predict(self.teacher, loader, self.accelerator.device).argmax(1)
         return float((predicted == self._expected).float().mean())
 
 

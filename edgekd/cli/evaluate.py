@@ -24,6 +24,7 @@ def evaluate(
     import numpy as np
 
     from edgekd.cli.progress import progress_bar
+    from edgekd.cpu import usable_cores
     from edgekd.data import eval_batches, open_data
     from edgekd.errors import DataError, UserInputError, fault
     from edgekd.profiles.session import open_session, run_batches
@@ -32,7 +33,7 @@ def evaluate(
 
     if split not in ("train", "validation", "test"):
         raise UserInputError(fault("--split", "unknown split", got=split, allowed="train, validation, test"))
-    session = open_session(model, threads=threads)
+    session = open_session(model, threads=threads or usable_cores())
     preprocess = preprocess_of(model, session)
     with progress_bar() as progress:
         limits: dict[str, Any] = {f"max_{split}": max_samples} if split in ("train", "test") else {}
