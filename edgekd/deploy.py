@@ -24,6 +24,8 @@ from edgekd.export.write import compressed_size, export_float, export_quantized
 from edgekd.models.loaded import LoadedModel
 from edgekd.profiles import Measurement, measure, profile_operators
 from edgekd.prune.apply import masked_layers
+from edgekd.prune.eligibility import find_eligible
+from edgekd.prune.pattern import Pattern
 from edgekd.quant.qat import QuantizedModel
 from edgekd.quant.schemes import get_scheme
 from edgekd.recipe import Recipe
@@ -108,7 +110,7 @@ def deploy(
     example = torch.zeros(2, *preprocess.input_shape)
     opset = recipe.export.opset or spec.opset_export
     check_opset(spec, opset)
-    warnings: list[str] = [f"student: {note}" for note in student.notes]
+    warnings: list[str] = []
     reference: nn.Module = model
     path = folder / "model.onnx"
     metadata = {"preprocess": preprocess.model_dump_json(), "recipe": recipe.name}
@@ -160,7 +162,10 @@ def _sparsity(
             f"{spec.title} has no kernels for {stage.pattern} weights: the zeros make the file compress better, "
             "they do not make it faster there"
         )
-    return asdict(found)
+    facts = asdict(found)
+    reasons = find_eligible(network(model), Pattern.parse(stage.pattern), exclude=stage.exclude).skipped
+    facts["skipped"] = [{"name": name, "reason": reason} for name, reason in reasons]
+    return facts
 
 
 def _quantization(

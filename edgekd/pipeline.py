@@ -155,7 +155,7 @@ class _Run:
     def _train(self) -> Trained:
         teacher_logits = self._teacher_stage()
         model = self.student.module
-        self._stage_done("student", model, {}, teacher_logits)
+        self._stage_done("student", model, {"notes": self.student.notes}, teacher_logits)
         dense: nn.Module | None = None
         done: list[Stage] = []
         for name, stage in self.stages:

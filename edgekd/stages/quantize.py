@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import nn
 
 from edgekd.errors import PostconditionError, PreconditionError, fault
@@ -70,8 +70,6 @@ class Quantize:
         if not isinstance(model, QuantizedModel):
             raise PostconditionError(fault(self.name, "the model is not quantized any more"))
         for name, quantizer in model.quantizers.items():
-            scale = quantizer.scale_and_zero_point()[0]  # type: ignore[operator,union-attr]
-            if not torch.isfinite(scale).all() or not bool((scale > 0).all()):
-                raise PostconditionError(
-                    fault(self.name, f"range {name} has no usable scale", got=float(scale))
-                )
+            low, high = float(quantizer.low), float(quantizer.high)  # type: ignore[arg-type]
+            if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+                raise PostconditionError(fault(self.name, f"range {name} is not usable", got=(low, high)))

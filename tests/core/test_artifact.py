@@ -29,7 +29,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_a_full_disk_is_one_line(tmp_path):
-    with pytest.raises(OutputError, match="the disk is full") as caught, atomic_path(tmp_path / "x") as temporary:
+    with (
+        pytest.raises(OutputError, match="the disk is full") as caught,
+        atomic_path(tmp_path / "x") as temporary,
+    ):
         temporary.write_text("half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert "\n" not in str(caught.value)
@@ -91,7 +94,9 @@ def test_a_read_only_parent_is_one_line(tmp_path):
     tmp_path.chmod(0o755)
     for folder in list(tmp_path.parents)[:2]:
         folder.chmod(0o755)
-    done = subprocess.run([sys.executable, "-c", code, str(parent / "run")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(parent / "run")], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2, done
     assert "cannot be written" in done.stdout and done.stdout.count("\n") == 1
     assert list(parent.iterdir()) == []

@@ -60,11 +60,18 @@ def test_the_hash_changes_with_any_setting():
 def test_overrides_reach_stages_and_top_level_keys_and_leave_the_document_alone():
     changed = apply_overrides(GOOD, ["distill.epochs=5", "prune.pattern='1:4'", "data.workers=0", "seed=7"])
     recipe = parse_recipe(changed, where="r.yaml")
-    assert (recipe.stages[0].epochs, recipe.stages[1].pattern, recipe.data.workers, recipe.seed) == (5, "1:4", 0, 7)
+    assert (recipe.stages[0].epochs, recipe.stages[1].pattern, recipe.data.workers, recipe.seed) == (
+        5,
+        "1:4",
+        0,
+        7,
+    )
     assert GOOD["stages"][0] == {"distill": {"epochs": 3}}
 
 
-@pytest.mark.parametrize("override", ["distill.epochs", "=3", "distill..x=1", "data.path.x=1", "distill.epochs=[1"])
+@pytest.mark.parametrize(
+    "override", ["distill.epochs", "=3", "distill..x=1", "data.path.x=1", "distill.epochs=[1"]
+)
 def test_a_wrong_override_is_one_line(override):
     with pytest.raises(RecipeError) as caught:
         apply_overrides(GOOD, [override])

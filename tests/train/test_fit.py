@@ -28,7 +28,9 @@ def student(nets):
     return loaded
 
 
-def run(nets, data, folder: Path, recipe: TrainRecipe, teacher=None, loaded=None, **more) -> tuple[FitResult, dict]:
+def run(
+    nets, data, folder: Path, recipe: TrainRecipe, teacher=None, loaded=None, **more
+) -> tuple[FitResult, dict]:
     loaded = loaded or student(nets)
     result = fit(
         loaded.module, recipe, stage="distill", data=data, preprocess=loaded.preprocess, teacher=teacher, seed=3,
@@ -46,7 +48,9 @@ PLAIN = AugmentRecipe(hflip=0.0)
 
 
 def test_training_learns(nets, data, tmp_path):
-    result, _ = run(nets, data, tmp_path, TrainRecipe(epochs=6, batch_size=32, lr=1e-2, objectives=CE, augment=PLAIN))
+    result, _ = run(
+        nets, data, tmp_path, TrainRecipe(epochs=6, batch_size=32, lr=1e-2, objectives=CE, augment=PLAIN)
+    )
     assert result.criterion == "top1"
     assert max(e.val_metric for e in result.history) > 0.8
     assert result.history[-1].train_loss < 0.5 * result.history[0].train_loss
@@ -90,14 +94,23 @@ def test_nan_loss_stops_with_step_and_sample_ids(nets, data, tmp_path):
                 loaded.module.head.bias[0] = float("nan")
 
     with pytest.raises(TrainingDivergedError) as caught:
-        run(nets, data, tmp_path, TrainRecipe(epochs=1, batch_size=32, objectives=CE), loaded=loaded, on_step=poison)
+        run(
+            nets,
+            data,
+            tmp_path,
+            TrainRecipe(epochs=1, batch_size=32, objectives=CE),
+            loaded=loaded,
+            on_step=poison,
+        )
     text = str(caught.value)
     assert "step 2" in text and "nan" in text and "\n" not in text
     assert data.train.source.sample_id(0).split("[")[0] in text
 
 
 def test_exploding_loss_stops(nets, data, tmp_path):
-    recipe = TrainRecipe(epochs=4, batch_size=32, optimizer="sgd", lr=1e4, warmup_epochs=0, clip_norm=None, objectives=CE)
+    recipe = TrainRecipe(
+        epochs=4, batch_size=32, optimizer="sgd", lr=1e4, warmup_epochs=0, clip_norm=None, objectives=CE
+    )
     with pytest.raises(TrainingDivergedError, match="the loss is"):
         run(nets, data, tmp_path, recipe)
 
@@ -109,7 +122,9 @@ def test_batch_of_one_with_batch_norm_is_refused(nets, data, tmp_path):
 
 def test_kd_moves_the_student_towards_the_teacher(nets, data, digits_teacher, tmp_path):
     module = resolve_model(digits_teacher, classes=10, input=InputRecipe(), base=nets, where="t").module
-    recipe = TrainRecipe(epochs=6, batch_size=32, lr=1e-2, objectives={"kd": ObjectiveRecipe(temperature=2)}, augment=PLAIN)
+    recipe = TrainRecipe(
+        epochs=6, batch_size=32, lr=1e-2, objectives={"kd": ObjectiveRecipe(temperature=2)}, augment=PLAIN
+    )
     result, _ = run(nets, data, tmp_path, recipe, teacher=Teacher(module))
     assert result.history[-1].parts["kd"] < 0.5 * result.history[0].parts["kd"]
     assert result.history[-1].val_metric > 0.8
@@ -117,7 +132,9 @@ def test_kd_moves_the_student_towards_the_teacher(nets, data, digits_teacher, tm
 
 def test_squarehead_needs_equal_widths_and_attention_does_not(nets, data, digits_teacher, tmp_path):
     module = resolve_model(digits_teacher, classes=10, input=InputRecipe(), base=nets, where="t").module
-    recipe = TrainRecipe(epochs=1, batch_size=64, objectives={"attention": ObjectiveRecipe(), "ce": ObjectiveRecipe()})
+    recipe = TrainRecipe(
+        epochs=1, batch_size=64, objectives={"attention": ObjectiveRecipe(), "ce": ObjectiveRecipe()}
+    )
     result, _ = run(nets, data, tmp_path / "a", recipe, teacher=Teacher(module))
     assert set(result.history[0].parts) == {"attention", "ce"}
     recipe = TrainRecipe(epochs=1, batch_size=64, objectives={"squarehead": ObjectiveRecipe()})
