@@ -58,9 +58,8 @@ class SRSTEMask(NMMask):
 
     def forward(self, weight: Tensor) -> Tensor:
         mask = nm_mask(weight, weight.detach().abs(), self.pattern)
-        self.mask.copy_(
-            mask
-        )  # a copy: backward holds `mask`, and this buffer may be rewritten before it runs
+        # A copy: backward holds `mask`, and the next forward pass may rewrite the buffer before it runs.
+        self.mask.copy_(mask)
         return _StraightThrough.apply(weight, mask, self.decay)
 
     def freeze(self, weight: Tensor) -> NMMask:

@@ -199,6 +199,24 @@ def test_an_operation_that_knows_its_channels_is_found_out() -> None:
     assert sorted(report.groups[0].layers) == ["head", "inner"]
 
 
+def test_channels_that_the_answers_do_not_depend_on_cannot_be_tried_out() -> None:
+    class Muted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.inner, self.back = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 1), nn.Conv2d(16, 16, 1)
+            self.head = nn.Linear(16, 4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            stem = self.stem(images).relu()
+            return self.head((stem + 0 * self.back(self.inner(stem).relu())).mean((2, 3)))
+
+    torch.manual_seed(0)
+    _, report = check_same_function(randomise(Muted()), torch.randn(2, 3, 8, 8))
+    assert report.skipped == [
+        ("inner", "the answers do not depend on their order, so it cannot be tried out")
+    ]
+
+
 def test_a_proposal_that_forgets_a_batch_norm_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = trial.propose_groups
 

@@ -64,6 +64,16 @@ def test_loud_channels_are_spread_over_the_groups() -> None:
     assert kept_magnitude(columns, found, Pattern(2, 4)) == pytest.approx(8 * 6)
 
 
+def test_swaps_of_one_sweep_share_no_group() -> None:
+    """Gains of swaps that touch one group do not add up: only the better of the two is taken."""
+    gain = torch.zeros(6, 6)
+    gain[0, 2], gain[1, 4], gain[3, 5] = 5.0, 4.0, 3.0  # groups of two: 0-1, 2-3, 4-5
+    assert swaps._disjoint_swaps(gain, 2, least=0.0) == [(0, 2)]
+    gain[0, 2] = 0.0
+    assert swaps._disjoint_swaps(gain, 2, least=0.0) == [(1, 4)]
+    assert swaps._disjoint_swaps(gain, 2, least=4.0) == []
+
+
 def test_blocks_samples_and_a_small_budget_still_give_a_better_permutation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
