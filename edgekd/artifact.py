@@ -157,7 +157,7 @@ class RunDirectory:
         return bool(self.state["stages"].get(key, {}).get("done"))
 
     def finish(self, key: str, **facts: Any) -> None:
-        """Record that a stage's files are all on disk. Written last, so a kill before it repeats the stage."""
+        """Record that a stage's files are all on disk; written last, so a kill before it repeats it."""
         self.state["stages"][key] = {"done": True, **facts}
         self.save()
 

@@ -55,7 +55,7 @@ def write_baselines(
     opset: int,
     progress: Progress | None,
 ) -> Baselines:
-    """The student before pruning and quantization, and the teacher, as fp32 ONNX at their best: batch norms folded.
+    """The student before pruning and quantization, and the teacher, as fp32 ONNX, batch norms folded.
 
     A black-box teacher is its own baseline. Files that stand already are kept.
     """
@@ -99,7 +99,7 @@ def deploy(
     out: Path,
     progress: Progress | None,
 ) -> DeployFacts:
-    """Export for ``spec``, read the file back, evaluate it on the test split, measure it where that is possible.
+    """Export for ``spec``, read the file back, evaluate it on the test split, measure it where possible.
 
     Raises:
         ExportError: a guarantee does not hold in the written file: pattern, integer kernels, parity.
@@ -159,8 +159,8 @@ def _sparsity(
         )
     if not spec.sparse_2to4:
         warnings.append(
-            f"{spec.title} has no kernels for {stage.pattern} weights: the zeros make the file compress better, "
-            "they do not make it faster there"
+            f"{spec.title} has no kernels for {stage.pattern} weights: the zeros make the file compress "
+            "better, they do not make it faster there"
         )
     facts = asdict(found)
     reasons = find_eligible(network(model), Pattern.parse(stage.pattern), exclude=stage.exclude).skipped
@@ -176,7 +176,8 @@ def _quantization(
         return None
     if spec.runtime != "onnxruntime":
         warnings.append(
-            f"integer kernels are counted in ONNX Runtime; {spec.runtime} chooses its own on the board: not checked here"
+            f"integer kernels are counted in ONNX Runtime; {spec.runtime} chooses its own on the board: "
+            "not checked here"
         )
     reports = {rule: check_coverage(path, rule) for rule in ("x86", "arm")}
     report = reports[spec.kernel_rule]
@@ -271,8 +272,8 @@ def _speedups(entry: dict[str, Any], found: Measurement, threads: int) -> None:
         entry["speedup_vs_teacher"] = found.ratio(TEACHER_FP32, DEPLOYED).value
     if against_student.value < 1:
         entry["warnings"].insert(
-            0, f"SLOWER: the deployed file takes {1 / against_student.value:.2f} times as long as its own fp32 "
-            f"baseline ({threads} thread); ship baseline/student-fp32.onnx for speed",
+            0, f"SLOWER: the deployed file takes {1 / against_student.value:.2f} times as long as its own "
+            f"fp32 baseline ({threads} thread); ship baseline/student-fp32.onnx for speed",
         )  # fmt: skip
 
 

@@ -6,12 +6,12 @@
     ├── UserInputError             exit 2: the user's input is wrong; the message is one line
     │   ├── RecipeError            an unknown key, a value outside its range, stages in an impossible order
     │   ├── DeviceError            an unknown board, a wrong device file, a runtime that cannot take the file
-    │   ├── DataError              a missing folder, a broken image, a class without images, labels that do not fit
+    │   ├── DataError              a missing folder, a broken image, an empty class, labels that do not fit
     │   ├── ModelError             an unknown model, a checkpoint that does not fit, classes that differ
     │   ├── ModelFileError         an ONNX file that is truncated, corrupt or not what the verb needs
     │   ├── OutputError            a read-only or full disk, a directory that holds another run
     │   └── TrainingDivergedError  NaN or exploding loss: names the step and the sample ids
-    ├── PreconditionError          a stage cannot start on this model (exit 2: the recipe asks for the impossible)
+    ├── PreconditionError          a stage cannot start on this model (exit 2: it asks for the impossible)
     ├── PostconditionError         a stage's guarantee does not hold any more: a defect, never silent
     ├── ExportError                the written file is not what was trained
     │   ├── ParityError            the ONNX file and the torch model answer differently

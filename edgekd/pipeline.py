@@ -30,12 +30,13 @@ from edgekd.models.resolve import resolve_model
 from edgekd.recipe import Recipe
 from edgekd.report import Report
 from edgekd.run_report import write_run_report
+from edgekd.schedule import derive_seed
 from edgekd.stages import STAGES, Stage
 from edgekd.stages.base import StageContext
 from edgekd.stages.distill import Distill
 from edgekd.store import baked, load_logits, load_state, read_metrics, save_logits, save_stage
 from edgekd.students.choose import choose_student
-from edgekd.train import derive_seed, network
+from edgekd.train import network
 
 
 def compress(

@@ -52,7 +52,7 @@ class Preprocess(BaseModel):
             return image.resize((self.width, self.height), resample)
         if image.size == (self.width, self.height) and self.crop_pct == 1.0:
             return image
-        # timm: the short side becomes floor(side / crop_pct); the long side follows, truncated like torchvision.
+        # timm: the short side becomes floor(side / crop_pct); the long side follows, truncated.
         if self.height == self.width:
             short = math.floor(self.height / self.crop_pct)
             width, height = image.size
@@ -76,7 +76,11 @@ class Preprocess(BaseModel):
         return image.crop((left, top, left + self.width, top + self.height))
 
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 ``(..., height, width, 3)``, or ``(..., height, width)`` for one channel, to float32 ``(..., channels, height, width)``."""
+        """uint8 pixels to float32 ``(..., channels, height, width)``.
+
+        Args:
+            pixels: ``(..., height, width, 3)``, or ``(..., height, width)`` for one channel.
+        """
         if self.channels == 1:
             pixels = pixels[..., None]
         scaled = pixels.astype(np.float32) / np.float32(255)

@@ -44,7 +44,7 @@ class DataRecipe(_Strict):
     """Where the samples come from and how they are split."""
 
     path: str = Field(
-        description="a folder, a .csv/.parquet/.npz file, or builtin:fashion-mnist | builtin:digits | builtin:elpv"
+        description="folder, .csv/.parquet/.npz file, or builtin:fashion-mnist, builtin:digits, builtin:elpv"
     )
     labels: bool = Field(
         default=True, description="false: ground-truth labels are never read, not even if present"
@@ -66,7 +66,7 @@ class DataRecipe(_Strict):
 
 
 class AugmentRecipe(_Strict):
-    """Training augmentation. In-memory arrays of the model's size take the vectorised path (crop, flip, erase)."""
+    """Training augmentation. Arrays of the model's size take the vectorised path (crop, flip, erase)."""
 
     crop_padding: int = Field(
         default=0, ge=0, description="pixels of zero padding before a random crop back to size"

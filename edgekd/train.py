@@ -8,9 +8,6 @@ same bytes on a CPU. One process or several, CPU or GPU: accelerate decides from
 from __future__ import annotations
 
 import copy
-import hashlib
-import math
-import random
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
@@ -18,7 +15,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -30,11 +26,21 @@ from edgekd.distill.features import FeatureCapture
 from edgekd.distill.loss import DistillationLoss
 from edgekd.distill.objectives.base import Outputs
 from edgekd.distill.teacher import Teacher
-from edgekd.errors import PreconditionError, TrainingDivergedError, fault
-from edgekd.models.torchvision_shim import ensure_torchvision_ops
+from edgekd.errors import PreconditionError, fault
+from edgekd.loss_guard import LossGuard
 from edgekd.preprocess import Preprocess
 from edgekd.quant.qat import QuantizedModel
 from edgekd.recipe import TrainRecipe
+from edgekd.schedule import (
+    augment_seed,
+    autocast_dtype,
+    batch_size_for,
+    build_ema,
+    build_optimizer,
+    derive_seed,
+    learning_rate,
+    seed_everything,
+)
 from edgekd.train_state import load_checkpoint, save_checkpoint
 
 
@@ -59,30 +65,6 @@ class FitResult:
     history: list[Epoch]
     best_epoch: int | None
     criterion: str
-
-
-def derive_seed(*parts: Any) -> int:
-    """A 63-bit seed from anything printable; unlike ``hash()``, the same in every process."""
-    digest = hashlib.sha256("|".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
-def augment_seed(seed: int) -> int:
-    """One augmentation stream for all stages of a run, so that they can share a teacher's stored answers."""
-    return derive_seed(seed, "augment") % 2**32
-
-
-def batch_size_for(recipe: TrainRecipe, data: Dataset, accelerator: Accelerator) -> int:
-    """The recipe's batch size per process, or all there is where the data is smaller."""
-    return min(recipe.batch_size, max(1, len(data.train) // accelerator.num_processes))
-
-
-def autocast_dtype(recipe: TrainRecipe, device: torch.device) -> torch.dtype | None:
-    """bf16 where asked for, or by itself on a GPU that has it: on a CPU bf16 measured slower than fp32."""
-    wanted = recipe.precision
-    if wanted == "bf16" or (wanted == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()):
-        return torch.bfloat16
-    return None
 
 
 def network(model: nn.Module) -> nn.Module:
@@ -142,21 +124,22 @@ class _Loop:
         self.progress: Progress = progress or (lambda what, done, total: None)
         self.batch_size = batch_size_for(recipe, data, accelerator)
         self._check_batch_norm(model)
-        self.model = model.to(accelerator.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model: nn.Module = model.to(accelerator.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = DistillationLoss(recipe.objectives, recipe)
         self._bind_features()
-        self.optimizer = _optimizer(self.model, recipe)
+        self.optimizer = build_optimizer(self.model, recipe)
         self.prepared, self.optimizer = accelerator.prepare(self.model, self.optimizer)
-        self.ema = _ema(self.model, recipe)
-        self.guard = _LossGuard(stage, data)
+        self.ema = build_ema(self.model, recipe)
+        self.guard = LossGuard(stage, data)
         self.criterion = "top1" if (data.validation.labels >= 0).all() else "agreement"
         self._expected: Tensor | None = None
 
     def _check_batch_norm(self, model: nn.Module) -> None:
         if self.batch_size == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
             raise PreconditionError(
-                fault(f"{self.stage}.batch_size", "a batch of 1 gives batch norm no statistics", got=self.batch_size,
-                      allowed="2 or more", fix="raise it, or use more training samples")
+                fault(f"{self.stage}.batch_size", "a batch of 1 gives batch norm no statistics",
+                      got=self.batch_size, allowed="2 or more", fix="raise it, or use more training samples")
             )  # fmt: skip
 
     def _bind_features(self) -> None:
@@ -164,8 +147,8 @@ class _Loop:
             return
         if self.teacher is None or self.teacher.is_black_box:
             raise PreconditionError(
-                fault(f"{self.stage}.objectives", f"{', '.join(self.loss.layers)} reads the teacher's features, "
-                      "but the teacher is a black box", fix="use kd")
+                fault(f"{self.stage}.objectives", "the teacher is a black box, whose features cannot be read",
+                      got=", ".join(self.loss.layers), fix="use kd")
             )  # fmt: skip
         example = torch.zeros(2, *self.preprocess.input_shape, device=self.accelerator.device)
         self.loss.bind(network(self.model), self.teacher.module, example)
@@ -213,7 +196,7 @@ class _Loop:
     def _epoch(self, epoch: int, on_step: Callable[[int, int], None] | None) -> Epoch:
         recipe, started = self.recipe, time.perf_counter()
         slot = epoch % recipe.cache_slots if recipe.teacher_cache else epoch
-        _seed_everything(derive_seed(self.seed, self.stage, epoch, self.accelerator.process_index))
+        seed_everything(derive_seed(self.seed, self.stage, epoch, self.accelerator.process_index))
         loader = self.accelerator.prepare(
             train_loader(
                 self.data.train, self.preprocess, recipe.augment, batch_size=self.batch_size,
@@ -322,63 +305,5 @@ def predict(model: Callable[[Tensor], Tensor], loader: Any, device: torch.device
     return torch.cat(answers)
 
 
-def learning_rate(recipe: TrainRecipe, step: int, steps_per_epoch: int) -> float:
-    """Linear warm-up, then a cosine to ``min_lr_ratio * lr`` at the last step."""
-    total = recipe.epochs * steps_per_epoch
-    warmup = min(round(recipe.warmup_epochs * steps_per_epoch), total - 1)
-    if step < warmup:
-        return recipe.lr * (step + 1) / (warmup + 1)
-    share = (step - warmup) / max(1, total - 1 - warmup)
-    low = recipe.lr * recipe.min_lr_ratio
-    return low + (recipe.lr - low) * 0.5 * (1 + math.cos(math.pi * share))
-
-
-def _optimizer(model: nn.Module, recipe: TrainRecipe) -> torch.optim.Optimizer:
-    ensure_torchvision_ops()
-    from timm.optim import param_groups_weight_decay
-
-    groups = param_groups_weight_decay(model, recipe.weight_decay)
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
-    return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
-
-
-def _ema(model: nn.Module, recipe: TrainRecipe) -> Any:
-    if recipe.ema_decay is None:
-        return None
-    ensure_torchvision_ops()
-    from timm.utils import ModelEmaV3
-
-    # Early in training the average follows closely, else it would drag the random start along.
-    return ModelEmaV3(model, decay=recipe.ema_decay, use_warmup=True, foreach=False)
-
-
-def _seed_everything(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
 def _cpu_copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: copy.deepcopy(tensor.detach().cpu()) for name, tensor in state.items()}
-
-
-class _LossGuard:
-    """Stops on NaN, infinity, or a loss far above where training began."""
-
-    def __init__(self, stage: str, data: Dataset) -> None:
-        self.stage, self.data = stage, data
-        self.first: list[float] = []
-
-    def check(self, value: float, step: int, indices: Tensor) -> None:
-        if math.isfinite(value) and len(self.first) < 20:
-            self.first.append(value)
-        limit = 10.0 + 100.0 * float(np.median(self.first)) if self.first else math.inf
-        if math.isfinite(value) and value <= limit:
-            return
-        ids = [self.data.train.source.sample_id(int(i)) for i in indices[:8]]
-        more = f" and {len(indices) - 8} more" if len(indices) > 8 else ""
-        raise TrainingDivergedError(
-            fault(f"{self.stage}: step {step}", f"the loss is {value}", got=f"samples {', '.join(ids)}{more}",
-                  fix="lower lr, set clip_norm, or look at these samples; the last finished epoch is kept for --resume")
-        )  # fmt: skip

@@ -25,7 +25,7 @@ def ensure_torchvision_ops() -> None:
     global _library
     if _library is not None or _native_operators_load():
         return
-    _library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    _library = torch.library.Library("torchvision", "DEF")
     for schema in _SCHEMAS:
         _library.define(schema)
 

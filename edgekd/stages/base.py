@@ -60,7 +60,7 @@ class StageContext:
 
 @dataclass
 class StageOutcome:
-    """A stage's model and what it has to tell; ``facts`` goes into ``metrics.json`` and lets ``attach`` rebuild."""
+    """A stage's model and what it tells; ``facts`` goes to ``metrics.json`` and lets ``attach`` rebuild."""
 
     model: nn.Module
     facts: dict[str, Any] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from edgekd.errors import PostconditionError, fault
+from edgekd.errors import PostconditionError, PreconditionError, fault
 from edgekd.prune.apply import attach, check_masks, freeze_masks, masked_layers, prune
 from edgekd.prune.eligibility import find_eligible
 from edgekd.prune.pattern import Pattern
@@ -26,15 +26,22 @@ class Prune:
         self.name: str = recipe.stage
 
     def requires(self, model: nn.Module, context: StageContext) -> None:
+        if self.recipe.permute and self.recipe.teacher != "dense" and "squarehead" in self.recipe.objectives:
+            raise PreconditionError(
+                fault(f"{self.name}.permute", "squarehead compares channels one by one, and permute moves them",
+                      fix="set teacher: dense, which moves with the student, or permute: false")
+            )  # fmt: skip
         find_eligible(network(model), Pattern.parse(self.recipe.pattern), exclude=self.recipe.exclude)
 
     def apply(self, model: nn.Module, context: StageContext) -> StageOutcome:
         recipe = self.recipe
-        dense = copy.deepcopy(model) if recipe.teacher == "dense" else None
         model.cpu().eval()
         permutation = None
         if recipe.permute:
-            permutation = permute_channels(model, recipe.pattern, context.example, seed=context.seed)
+            permutation = permute_channels(
+                model, recipe.pattern, context.example, exclude=recipe.exclude, seed=context.seed
+            )
+        dense = copy.deepcopy(model) if recipe.teacher == "dense" else None
         calibration = context.calibration(recipe.calibration_samples) if recipe.saliency == "wanda" else None
         report = prune(
             model, recipe.pattern, saliency=recipe.saliency, calibration=calibration, mask=recipe.mask,

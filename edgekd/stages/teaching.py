@@ -9,8 +9,8 @@ from edgekd.distill.loss import DistillationLoss
 from edgekd.distill.teacher import Teacher, fingerprint
 from edgekd.distill.teacher_cache import TeacherCache
 from edgekd.recipe import TrainRecipe
+from edgekd.schedule import augment_seed, autocast_dtype, batch_size_for
 from edgekd.stages.base import StageContext
-from edgekd.train import augment_seed, autocast_dtype, batch_size_for
 
 
 def teacher_for(

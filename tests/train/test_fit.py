@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from edgekd.distill.teacher import Teacher
 from edgekd.errors import PreconditionError, TrainingDivergedError
 from edgekd.models.resolve import resolve_model
 from edgekd.recipe import AugmentRecipe, DataRecipe, InputRecipe, ObjectiveRecipe, TrainRecipe
-from edgekd.train import FitResult, fit, learning_rate
+from edgekd.schedule import learning_rate
+from edgekd.train import FitResult, fit
 
 
 @pytest.fixture(scope="module")
@@ -156,4 +158,4 @@ def test_learning_rate_warms_up_and_ends_low():
     assert rates[0] == pytest.approx(1 / 21)
     assert max(rates) == rates[20] == pytest.approx(1.0)
     assert rates[-1] == pytest.approx(0.01)
-    assert all(a >= b for a, b in zip(rates[20:], rates[21:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[20:]))
