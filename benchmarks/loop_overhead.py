@@ -79,8 +79,8 @@ def bare(loaded, data, recipe) -> float:
 
 def ours(loaded, data, recipe) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        result = fit(loaded.module, recipe, stage="bench", data=data, preprocess=loaded.preprocess, teacher=None, seed=0,
-                     folder=Path(folder), accelerator=Accelerator(cpu=True))  # fmt: skip
+        result = fit(loaded.module, recipe, stage="bench", data=data, preprocess=loaded.preprocess, teacher=None,
+                     seed=0, folder=Path(folder), accelerator=Accelerator(cpu=True))  # fmt: skip
     return result.history[0].samples_per_second
 
 

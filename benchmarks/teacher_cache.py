@@ -44,7 +44,8 @@ def main() -> None:
     share = [e["teacher_seconds"] / e["seconds"] for e in (first, second)]
     write(
         "teacher-cache-fashion-mnist-12800",
-        {**result, "teacher_share_with_cache": share, "teacher_time_saved": 1 - second["teacher_seconds"] / first["teacher_seconds"],
+        {**result, "teacher_share_with_cache": share,
+         "teacher_time_saved": 1 - second["teacher_seconds"] / first["teacher_seconds"],
          "teacher_share_saved": 1 - share[1] / share[0]},
     )  # fmt: skip
 

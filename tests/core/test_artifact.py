@@ -41,9 +41,12 @@ def test_a_full_disk_is_one_line(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
 def test_a_really_full_device_is_one_line(tmp_path):
-    with pytest.raises(OutputError, match="the disk is full"), atomic_path(tmp_path / "x"):
-        with Path("/dev/full").open("w") as full:
-            full.write("x" * 100_000)
+    with (
+        pytest.raises(OutputError, match="the disk is full"),
+        atomic_path(tmp_path / "x"),
+        Path("/dev/full").open("w") as full,
+    ):
+        full.write("x" * 100_000)
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path):
@@ -88,9 +91,6 @@ def test_a_read_only_parent_is_one_line(tmp_path):
         "except OutputError as error: print(error); sys.exit(error.exit_code)\n"
     )
     parent.chmod(0o555)
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.owner() == parent.owner() and folder != Path("/") and not os.access(folder, os.X_OK):
-            break
     tmp_path.chmod(0o755)
     for folder in list(tmp_path.parents)[:2]:
         folder.chmod(0o755)
@@ -104,5 +104,5 @@ def test_a_read_only_parent_is_one_line(tmp_path):
 
 def test_a_damaged_run_json_is_one_line(tmp_path):
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(OutputError, match="not a run.json"):
+    with pytest.raises(OutputError, match=r"not a run\.json"):
         RunDirectory.check(tmp_path, recipe_hash="h", resume=True)

@@ -36,7 +36,10 @@ def refused(change: dict, *parts: str) -> None:
         ({"stages": [{"prune": {}}, {"distill": {}}]}, ["distill must stand before prune"]),
         ({"teacher": None}, ["'same' needs a teacher"]),
         ({"teacher": None, "student": "timm:resnet18@random"}, ["objective 'kd' needs a teacher"]),
-        ({"data": {"path": "x", "labels": False}, "stages": [{"distill": {"objectives": {"ce": {}}}}]}, ["reads labels"]),
+        (
+            {"data": {"path": "x", "labels": False}, "stages": [{"distill": {"objectives": {"ce": {}}}}]},
+            ["reads labels"],
+        ),
         ({"data": {}}, ["data.path", "missing"]),
         ({"stages": []}, ["stages"]),
         ({"stages": "distill"}, ["not a list"]),
