@@ -8,6 +8,7 @@ same bytes on a CPU. One process or several, CPU or GPU: accelerate decides from
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -42,6 +44,8 @@ from edgekd.schedule import (
     seed_everything,
 )
 from edgekd.train_state import load_checkpoint, save_checkpoint
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -175,6 +179,7 @@ class _Loop:
                 }
             if self.accelerator.is_main_process:
                 save_checkpoint(self.folder / "checkpoint.pt", self._state(history, best))
+                self._tell(entry)
             self.accelerator.wait_for_everyone()
         if best is not None:
             self.model.load_state_dict(best["model"])
@@ -189,6 +194,13 @@ class _Loop:
             "optimizer": self.optimizer.state_dict(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
         }
+
+    def _tell(self, entry: Epoch) -> None:
+        teacher = "" if self.teacher is None else f" ({entry.teacher_seconds:.1f} s of them the teacher)"
+        _log.info(
+            f"{self.stage} epoch {entry.epoch + 1}/{self.recipe.epochs}: loss {entry.train_loss:.4f}, "
+            f"validation {self.criterion} {100 * entry.val_metric:.2f} %, {entry.seconds:.1f} s{teacher}"
+        )
 
     def _trained(self) -> nn.Module:
         return self.model if self.ema is None else self.ema.module
@@ -227,13 +239,26 @@ class _Loop:
         if self.teacher is not None:
             self.teacher.end_slot(slot)
         training_seconds = time.perf_counter() - started
-        metric = self._validate()
+        metric = self._agreed_metric()
         return Epoch(
             epoch=epoch, train_loss=total / steps, val_metric=metric, lr=rate,
             seconds=time.perf_counter() - started, samples_per_second=samples / training_seconds,
             teacher_seconds=0.0 if self.teacher is None else self.teacher.seconds_by_epoch[epoch],
             parts={name: value / steps for name, value in sums.items()},
         )  # fmt: skip
+
+    def _agreed_metric(self) -> float:
+        """The first process validates; all go on with its metric and its buffers.
+
+        Batch norms and ranges saw other samples in each process, and the best epoch must be one for all.
+        """
+        if self.accelerator.num_processes == 1:
+            return self._validate()
+        averaged = [] if self.ema is None else self.ema.module.buffers()
+        for buffer in (*self.model.buffers(), *averaged):
+            broadcast(buffer)
+        metric = self._validate() if self.accelerator.is_main_process else 0.0
+        return float(broadcast(torch.tensor(metric, dtype=torch.float64, device=self.accelerator.device)))
 
     def _captures(self, stack: ExitStack) -> tuple[FeatureCapture, FeatureCapture] | None:
         if not self.loss.pairs or self.teacher is None:
