@@ -53,7 +53,8 @@ def main() -> None:
                 student.module.requires_grad_(True)
                 context = StageContext(
                     name="distill", folder=Path(scratch) / f"{arm}-{seed}",
-                    cache_folder=Path(scratch) / f"cache-{seed}", data=data, preprocess=student.preprocess, teacher=teacher.module, classes=10, seed=seed,
+                    cache_folder=Path(scratch) / f"cache-{seed}", data=data, preprocess=student.preprocess,
+                    teacher=teacher.module, classes=10, seed=seed,
                     scheme="u8s8", accelerator=accelerator,
                 )  # fmt: skip
                 told: Teacher | None = teacher_for(settings, context)
