@@ -61,7 +61,7 @@ def digits_teacher(nets: Path) -> str:
 
     from edgekd.data.open import open_data
     from edgekd.models.resolve import resolve_model
-    from edgekd.recipe import DataRecipe, InputRecipe, ObjectiveRecipe, TrainRecipe
+    from edgekd.recipe import AugmentRecipe, DataRecipe, InputRecipe, ObjectiveRecipe, TrainRecipe
     from edgekd.train import fit
 
     data = open_data(DataRecipe(path="builtin:digits"), base=nets)
@@ -71,7 +71,13 @@ def digits_teacher(nets: Path) -> str:
     torch.manual_seed(0)
     loaded = resolve_model(spec, classes=10, input=InputRecipe(), base=nets, where="test", role="student")
     loaded.module.requires_grad_(True)
-    recipe = TrainRecipe(epochs=6, batch_size=64, lr=5e-3, objectives={"ce": ObjectiveRecipe()})
+    recipe = TrainRecipe(
+        epochs=6,
+        batch_size=64,
+        lr=5e-3,
+        augment=AugmentRecipe(hflip=0.0),
+        objectives={"ce": ObjectiveRecipe()},
+    )
     result = fit(
         loaded.module, recipe, stage="teacher", data=data, preprocess=loaded.preprocess, teacher=None, seed=0,
         folder=nets / "training", accelerator=Accelerator(cpu=True),
