@@ -6,20 +6,17 @@ does.
 
 from __future__ import annotations
 
-import os
 import re
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from edgekd.data.listing import SUFFIXES, Listing
 from edgekd.data.path_source import PathSource, printable
 from edgekd.data.source import UNLABELLED, Samples
 from edgekd.errors import DataError, fault
 from edgekd.recipe import DataRecipe
 
-_SUFFIXES = "bmp gif jfif jpeg jpg pbm pgm png pnm ppm tif tiff webp"
-SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -32,48 +29,13 @@ SPLIT_NAMES = {
 }
 
 
-class _Listing:
-    """Images below a folder, relative to ``root``, and what was passed over."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.ignored: Counter[str] = Counter()
-
-    def images(self, folder: str) -> list[str]:
-        """Every image at any depth below ``folder``, sorted; hidden files and folders are passed over."""
-        found = []
-        for top, folders, files in os.walk(self.root / folder, followlinks=True, onerror=_refuse):
-            folders[:] = sorted(name for name in folders if not _hidden(name))
-            below = os.path.relpath(top, self.root).replace(os.sep, "/")
-            prefix = "" if below == "." else f"{below}/"
-            found += [prefix + name for name in self._only_images(files)]
-        return sorted(found)
-
-    def folders(self, folder: str) -> list[str]:
-        entries = _scan(self.root / folder)
-        return sorted(entry.name for entry in entries if entry.is_dir() and not _hidden(entry.name))
-
-    def holds_images(self, folder: str) -> bool:
-        """Whether images lie directly in ``folder``."""
-        return any(entry.is_file() and _is_image(entry.name) for entry in _scan(self.root / folder))
-
-    def _only_images(self, files: list[str]) -> list[str]:
-        images = [name for name in files if _is_image(name)]
-        self.ignored.update(
-            Path(name).suffix.lower() or "no suffix"
-            for name in files
-            if not _is_image(name) and not _hidden(name)
-        )
-        return images
-
-
 def open_folder(path: Path, recipe: DataRecipe) -> Samples:
     """Every image below ``path`` by class and, where sub-folders are named so, by split.
 
     Raises:
         DataError: it cannot be read, holds no image, or labels are wanted and there are no class folders.
     """
-    listing = _Listing(path)
+    listing = Listing(path)
     warnings: list[str] = []
     roots = _split_folders(listing, recipe.labels, warnings) or {"train": ""}
     classes = _classes(listing, roots["train"], recipe.labels)
@@ -100,7 +62,7 @@ def open_folder(path: Path, recipe: DataRecipe) -> Samples:
     return Samples(source, given, warnings, {"format": "folder"})
 
 
-def _split_folders(listing: _Listing, labelled: bool, warnings: list[str]) -> dict[str, str] | None:
+def _split_folders(listing: Listing, labelled: bool, warnings: list[str]) -> dict[str, str] | None:
     """Sub-folder of each split, ``train`` first; None where the folder is not laid out by splits."""
     names = listing.folders("")
     named: dict[str, str] = {}
@@ -127,7 +89,7 @@ def _split_folders(listing: _Listing, labelled: bool, warnings: list[str]) -> di
     return {split: named[split] for split in ("train", "validation", "test") if split in named}
 
 
-def _classes(listing: _Listing, folder: str, labelled: bool) -> tuple[str, ...]:
+def _classes(listing: Listing, folder: str, labelled: bool) -> tuple[str, ...]:
     names = listing.folders(folder)
     if not labelled:
         return () if listing.holds_images(folder) else tuple(names)
@@ -137,7 +99,7 @@ def _classes(listing: _Listing, folder: str, labelled: bool) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _refuse_strangers(listing: _Listing, folder: str, classes: tuple[str, ...]) -> None:
+def _refuse_strangers(listing: Listing, folder: str, classes: tuple[str, ...]) -> None:
     for name in listing.folders(folder):
         if name not in classes:
             where = str(listing.root / folder / name)
@@ -146,7 +108,7 @@ def _refuse_strangers(listing: _Listing, folder: str, classes: tuple[str, ...]) 
             )
 
 
-def _remarks(listing: _Listing, classes: tuple[str, ...]) -> list[str]:
+def _remarks(listing: Listing, classes: tuple[str, ...]) -> list[str]:
     remarks = []
     if listing.ignored:
         counts = ", ".join(f"{count} {suffix}" for suffix, count in listing.ignored.most_common(5))
@@ -169,24 +131,3 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
 
 def _some(names: tuple[str, ...]) -> str:
     return ", ".join(names[:8]) + (f", ... ({len(names)} in all)" if len(names) > 8 else "")
-
-
-def _is_image(name: str) -> bool:
-    return not _hidden(name) and os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122  (fast: no objects)
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX"))
-
-
-def _scan(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        _refuse(error)
-        raise
-
-
-def _refuse(error: OSError) -> None:
-    raise DataError(fault(str(error.filename), "cannot be read", got=error.strerror)) from None

@@ -49,6 +49,19 @@ def test_text_labels(tmp_path: Path, digits: Digits) -> None:
     assert (data.train.labels == digits[1][data.train.indices] % 2).all()
 
 
+def test_other_labels_are_another_fingerprint(tmp_path: Path, digits: Digits) -> None:
+    """Also where no sample changes its split: the images and their number in each class are the same."""
+    fingerprints = set()
+    for shift in (0, 1):
+        labels = (np.arange(200) + shift) % 2
+        kept = {"x_train": digits[0][:200], "x_val": digits[0][200:240], "x_test": digits[0][240:280]}
+        np.savez(tmp_path / "d.npz", **kept, y_train=labels, y_val=labels[:40], y_test=labels[:40])
+        data = open_data(DataRecipe(path="d.npz"), base=tmp_path)
+        assert [len(split) for split in data.splits()] == [200, 40, 40]
+        fingerprints.add(data.fingerprint)
+    assert len(fingerprints) == 2
+
+
 def test_npy_is_label_free(tmp_path: Path, digits: Digits, refused: Refused) -> None:
     np.save(tmp_path / "d.npy", digits[0][:50])
     data = open_data(DataRecipe(path="d.npy", labels=False), base=tmp_path)

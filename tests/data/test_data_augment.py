@@ -82,9 +82,13 @@ def test_erasing_writes_rectangles_of_the_mean(digits: tuple[np.ndarray, np.ndar
     erased = (inputs == 0).all(axis=1)
     hit = erased.any(axis=(1, 2))
     assert 0.2 < hit.mean() < 0.3
+    ratios = []
     for mask in erased[hit]:
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        ratios.append(len(rows) / len(columns))
         assert mask.sum() == len(rows) * len(columns) == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+    assert np.mean(np.array(ratios) > 1.9) > 0.1  # aspect log-uniform in 0.3 to 3.3
+    assert np.mean(np.array(ratios) < 0.52) > 0.1
     assert 0.1 < erased[hit].mean() < 0.25  # area uniform in 0.02 to 0.33
     assert erased.any(axis=0).all()  # every place can be hit
     assert (inputs[~hit] == inputs[~hit][0]).all()
@@ -166,6 +170,18 @@ def test_each_setting_reaches_timm(settings: dict[str, object], channels: int) -
     assert not torch.allclose(first, plain, atol=1e-3)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_the_crop_s_share_is_the_recipe_s() -> None:
+    preprocess = Preprocess(height=48, width=48)
+
+    def shown(share: tuple[float, float]) -> int:
+        augment = ImageAugment(preprocess, AugmentRecipe(hflip=0.0, random_resized_crop=share))
+        with kept_generators():
+            return len({augment(_photo(), state).numpy().tobytes() for state in range(6)})
+
+    assert shown((0.3, 1.0)) == 6
+    assert shown((0.995, 1.0)) == 1  # no such crop fits a 3:2 photo, and timm takes the centre
 
 
 @pytest.mark.parametrize(

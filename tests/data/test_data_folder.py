@@ -61,6 +61,7 @@ def test_a_lone_validation_folder_becomes_the_test_split(tmp_path: Path, write_i
 
 def test_a_class_may_be_called_train(tmp_path: Path, write_images: Write) -> None:
     write_images(tmp_path / "vehicles" / "train", 1, 0, 10)
+    write_images(tmp_path / "vehicles" / "train" / "steam", 1, 10, 14)
     write_images(tmp_path / "vehicles" / "plane", 2, 0, 10)
     assert open_data(DataRecipe(path="vehicles"), base=tmp_path).classes == ("plane", "train")
 
@@ -73,6 +74,17 @@ def test_nested_and_hidden_and_foreign_files(flat_folder: Path, write_images: Wr
     data = open_data(DataRecipe(path=str(flat_folder)), base=Path())
     assert sum(map(len, data.splits())) == 45
     assert data.warnings == [f"{flat_folder}: files that are not images were passed over: 1 .heic"]
+
+
+def test_links_are_followed_but_not_in_circles(
+    flat_folder: Path, write_images: Write, tmp_path: Path
+) -> None:
+    write_images(tmp_path / "elsewhere", 3, 20, 26)
+    (flat_folder / "cat" / "more").symlink_to(tmp_path / "elsewhere")
+    (flat_folder / "cat" / "round").symlink_to(flat_folder / "cat")
+    (flat_folder / "bat").symlink_to(tmp_path / "elsewhere")
+    data = open_data(DataRecipe(path=str(flat_folder)), base=Path())
+    assert np.bincount(np.concatenate([split.labels for split in data.splits()])).tolist() == [6, 26, 20]
 
 
 def test_class_order_that_a_natural_sort_would_change_is_told(tmp_path: Path, write_images: Write) -> None:
