@@ -7,48 +7,58 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgekd.export.graph import Graph, drop_unused
-
-# A kernel adds the bias to the sum of products in int32. Half of int32 for the bias leaves room for
-# 2**30 / (255 * 127) = 33,000 products.
-_MAX_BIAS = 2**30
+from edgekd.quant.kernels import MAX_BIAS
 
 
-def quantize_biases(proto: onnx.ModelProto) -> list[str]:
-    """Float biases of integer convolutions and Gemms become int32 with scale ``input scale * weight scale``.
+def fit_biases(proto: onnx.ModelProto) -> list[str]:
+    """Enlarge weight scales until every bias fits into int32 at scale ``input scale * weight scale``.
 
-    A channel whose weights are (almost) zero has a scale so small that its bias would leave int32, and one
-    such channel would keep the whole layer from fusing. Its weight scale is enlarged until the bias fits,
-    and its integers shrink with it: zeros stay zeros, and the sum of products changes by at most half a
-    step of the new scale for each weight, which is 2**-31 of the bias per step of the input.
+    A channel whose weights are nearly zero has a scale so small that its bias leaves int32. One such channel
+    keeps a layer from fusing, and where the file leaves the bias in float, ONNX Runtime 1.31 quantizes it
+    itself and overflows without a word. The integers shrink as the scale grows: zeros stay zeros, and the sum
+    of products changes by at most half a step of the new scale for each weight, which is 2**-31 of the bias
+    per step of the input.
 
     Returns:
-        One sentence for each layer whose scales were enlarged or whose bias had to stay float.
+        One sentence for each layer that was changed, or could not be.
     """
     graph, notes = Graph(proto), []
+    for dequantize in graph.nodes("DequantizeLinear"):
+        scale = graph.constant(dequantize.input[1])
+        readers = [node for node in graph.readers.get(dequantize.output[0], []) if _layer(graph, node)]
+        if scale is None or not readers or readers[0].input[1] != dequantize.output[0]:
+            continue
+        needed = np.max([_needed_scale(graph, node) for node in readers], axis=0)
+        if not (needed > scale).any():
+            continue
+        if any(
+            name not in graph.initializers or len(graph.readers[name]) > 1 for name in dequantize.input[:2]
+        ):
+            notes.append(f"{readers[0].name}: a bias leaves int32, and the weight cannot be changed")
+            continue
+        _enlarge(graph, dequantize, scale, needed)
+        notes.append(f"{readers[0].name}: weight scales of nearly dead channels enlarged for an int32 bias")
+    return notes
+
+
+def quantize_biases(proto: onnx.ModelProto) -> int:
+    """Float biases of integer convolutions and Gemms become int32 with scale ``input scale * weight scale``.
+
+    Older runtimes fuse a layer only then. Returns how many were written.
+    """
+    graph, count = Graph(proto), 0
     for node in graph.nodes("Conv", "Gemm"):
-        if len(node.input) < 3:
+        layer = _layer(graph, node)
+        if layer is None:
             continue
-        bias = graph.constant(node.input[2])
-        data, weight = graph.producer.get(node.input[0]), graph.producer.get(node.input[1])
-        if bias is None or data is None or weight is None:
-            continue
-        if data.op_type != "DequantizeLinear" or weight.op_type != "DequantizeLinear":
-            continue
-        input_scale, weight_scale = graph.constant(data.input[1]), graph.constant(weight.input[1])
-        if input_scale is None or weight_scale is None:
-            continue
-        needed = np.abs(bias).astype(np.float64) / (_MAX_BIAS * float(input_scale))
-        if (needed > weight_scale).any():
-            if len(graph.readers[weight.output[0]]) > 1 or not _is_own(graph, weight):
-                notes.append(f"{node.name}: the bias stays float, its weight is shared and nearly zero")
-                continue
-            weight_scale = _enlarge(graph, weight, weight_scale, needed)
-            notes.append(f"{node.name}: weight scales of nearly dead channels enlarged for an int32 bias")
+        bias, input_scale, weight_scale = layer
         scale = (input_scale.astype(np.float64) * weight_scale.astype(np.float64)).astype(np.float32)
-        integer = np.rint(bias.astype(np.float64) / scale).astype(np.int32)
-        stem = node.input[2]
+        integer = np.rint(bias.astype(np.float64) / scale)
+        if np.abs(integer).max(initial=0) > 2 * MAX_BIAS - 1:
+            continue
+        stem = graph.fresh_stem(node.input[2], "_int32")
         names = [
-            graph.add_constant(f"{stem}_int32", integer),
+            graph.add_constant(f"{stem}_int32", integer.astype(np.int32)),
             graph.add_constant(f"{stem}_scale", scale),
             graph.add_constant(f"{stem}_zero_point", np.zeros(len(scale), np.int32)),
         ]
@@ -56,25 +66,42 @@ def quantize_biases(proto: onnx.ModelProto) -> list[str]:
         graph.insert_before(node, helper.make_node("DequantizeLinear", names, [output], name=output, axis=0))
         node.input[2] = output
         graph.refresh()
+        count += 1
     drop_unused(proto)
-    return notes
+    return count
 
 
-def _is_own(graph: Graph, dequantize: onnx.NodeProto) -> bool:
-    """True when integers and scale are initialisers that nothing else reads."""
-    return all(name in graph.initializers and len(graph.readers[name]) == 1 for name in dequantize.input[:2])
+def _layer(graph: Graph, node: onnx.NodeProto) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Float bias, input scale and weight scale of a Conv or Gemm that reads Q/DQ; else None."""
+    if node.op_type not in ("Conv", "Gemm") or len(node.input) < 3:
+        return None
+    bias = graph.constant(node.input[2])
+    data, weight = graph.producer.get(node.input[0]), graph.producer.get(node.input[1])
+    if bias is None or data is None or weight is None:
+        return None
+    if data.op_type != "DequantizeLinear" or weight.op_type != "DequantizeLinear":
+        return None
+    input_scale, weight_scale = graph.constant(data.input[1]), graph.constant(weight.input[1])
+    if input_scale is None or weight_scale is None:
+        return None
+    return bias, input_scale, weight_scale
 
 
-def _enlarge(graph: Graph, dequantize: onnx.NodeProto, scale: np.ndarray, needed: np.ndarray) -> np.ndarray:
-    """Raise the scales that are under ``needed`` and shrink their integers; returns all scales."""
+def _needed_scale(graph: Graph, node: onnx.NodeProto) -> np.ndarray:
+    layer = _layer(graph, node)
+    assert layer is not None
+    bias, input_scale, _ = layer
+    return np.abs(bias).astype(np.float64) / (MAX_BIAS * float(input_scale))
+
+
+def _enlarge(graph: Graph, dequantize: onnx.NodeProto, scale: np.ndarray, needed: np.ndarray) -> None:
+    """Raise the scales that are under ``needed`` and shrink their integers."""
     axis = next((a.i for a in dequantize.attribute if a.name == "axis"), 1)
     larger = np.nextafter(np.maximum(scale, needed).astype(np.float32), np.float32(np.inf))
     larger = np.where(needed > scale, larger, scale).astype(np.float32)
     integers = numpy_helper.to_array(graph.initializers[dequantize.input[0]])
-    ratio = (scale.astype(np.float64) / larger).reshape(
-        [-1 if k == axis else 1 for k in range(integers.ndim)]
-    )
+    shape = [-1 if k == axis else 1 for k in range(integers.ndim)]
+    ratio = (scale.astype(np.float64) / larger).reshape(shape)
     shrunk = np.rint(integers * ratio).astype(np.int8)
     for name, value in ((dequantize.input[0], shrunk), (dequantize.input[1], larger)):
         graph.initializers[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), name))
-    return larger

@@ -44,6 +44,14 @@ class Graph:
         self.initializers[name] = self.graph.initializer[-1]
         return name
 
+    def fresh_stem(self, stem: str, suffix: str) -> str:
+        """``stem``, or with a number, such that no initialiser is called ``stem + suffix`` (shared layers)."""
+        candidate, count = stem, 0
+        while f"{candidate}{suffix}" in self.initializers:
+            count += 1
+            candidate = f"{stem}_{count}"
+        return candidate
+
     def nodes(self, *op_types: str) -> Iterator[onnx.NodeProto]:
         return (node for node in list(self.graph.node) if node.op_type in op_types)
 

@@ -36,6 +36,7 @@ def store_integer_weights(proto: onnx.ModelProto) -> list[str]:
             graph.rename_input(transpose.output[0], dequantize.output[0])
             proto.graph.node.remove(transpose)
         stem = quantize.input[0].replace(".parametrizations", "").replace(".weight.original", ".weight")
+        stem = graph.fresh_stem(stem, "_int8")
         name = graph.add_constant(f"{stem}_int8", integer)
         zero = graph.add_constant(f"{stem}_zero_point", np.zeros(len(scale), np.int8))
         factor = graph.add_constant(f"{stem}_scale", scale.astype(np.float32))

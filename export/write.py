@@ -22,7 +22,7 @@ import edgekd
 from edgekd.artifact import atomic_path, sha256_file
 from edgekd.errors import ExportError, fault
 from edgekd.export import qdq
-from edgekd.export.biases import quantize_biases
+from edgekd.export.biases import fit_biases, quantize_biases
 from edgekd.export.compact import strip_batch_norms, tidy
 from edgekd.export.quantized import frozen_for_export
 from edgekd.export.trace import INPUT_NAME, OUTPUT_NAME, opset_of, trace_to_onnx
@@ -100,8 +100,9 @@ def export_quantized(
         qdq.store_integer_weights(proto)
         qdq.pool_spatial_means(proto)
         qdq.absorb_clips(proto)
+        notes += fit_biases(proto)
         if model.scheme.quantize_bias:
-            notes += quantize_biases(proto)
+            quantize_biases(proto)
         metadata = {"quantization": model.scheme.name, **(metadata or {})}
         _finish(proto, temporary, path, opset=opset, wrapper="model", metadata=metadata, notes=notes)
     return _described(path, opset, notes)
@@ -163,6 +164,11 @@ def _check(proto: onnx.ModelProto, path: Path, opset: int) -> None:
     for value in (graph.input[0], graph.output[0]):
         if not value.type.tensor_type.shape.dim[0].dim_param:
             refuse(f"the batch of {value.name!r} is not dynamic", fix="does forward() read the batch size?")
+    graph.output[0].type.tensor_type.ClearField("shape")  # the exporter's promise; now see what the nodes say
+    inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph.output[0].type.tensor_type
+    if inferred.HasField("shape") and inferred.shape.dim and inferred.shape.dim[0].dim_value:
+        fixed = inferred.shape.dim[0].dim_value
+        refuse(f"the batch is fixed at {fixed} inside the graph", fix="does forward() write a batch size?")
     foreign = sorted({node.domain for node in graph.node} - {"", "ai.onnx"})
     if foreign:
         refuse("nodes of a domain that no runtime knows", got=foreign)

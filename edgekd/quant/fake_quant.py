@@ -33,8 +33,12 @@ class WeightFakeQuant(nn.Module):
         self.enabled = True
 
     def scale(self, weight: Tensor) -> Tensor:
-        """``(out,)`` float32, detached."""
-        return weight.detach().flatten(1).abs().amax(1).clamp_min(_TINY) / self.weight_max
+        """``(out,)`` float32, detached. A channel without weights takes the scale of the strongest one: a
+        tiny scale would push its bias out of int32 (ONNX Runtime then answers wrongly, without a word)."""
+        largest = weight.detach().flatten(1).abs().amax(1)
+        strongest = largest.amax()
+        strongest = torch.where(strongest > 0, strongest, 1.0)
+        return torch.where(largest > 0, largest, strongest) / self.weight_max
 
     def forward(self, weight: Tensor) -> Tensor:
         if not self.enabled:
@@ -85,6 +89,13 @@ class ActivationQuantizer(nn.Module):
             return float(np.float32(_extent(max(-low, high)) / qmax)), 0
         scale = float(np.float32(_extent(high - low) / (qmax - qmin)))
         return scale, min(max(round(qmin - low / scale), qmin), qmax)
+
+    def step(self, like: Tensor) -> float | Tensor:
+        """The scale; where ``like`` is on a GPU a tensor there, so that nothing waits for its number."""
+        if like.is_cuda:
+            with torch.no_grad():
+                return self._differentiable()[0]
+        return self.numbers()[0]
 
     def forward(self, x: Tensor) -> Tensor:
         if self.phase == "off":

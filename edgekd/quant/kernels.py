@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# A kernel adds the bias to the sum of products in int32. Half of int32 for the bias leaves room for
+# 2**30 / (255 * 127) = 33,000 products.
+MAX_BIAS = 2**30
 
-def fake_quantize(
-    x: Tensor, scale: float | Tensor, zero_point: int | Tensor, qmin: int, qmax: int
-) -> Tensor:
+
+def fake_quantize(x: Tensor, scale: float | Tensor, zero_point: int | Tensor, qmin: int, qmax: int) -> Tensor:
     """One range for the whole tensor; the gradient passes where ``x`` rounds to an integer of the range.
 
     On a GPU ``scale`` and ``zero_point`` are tensors: nothing waits for the device to tell its numbers.
@@ -43,6 +45,16 @@ def fake_quantize_learned(
 def fake_quantize_weight(weight: Tensor, scale: Tensor) -> Tensor:
     """Symmetric, one scale ``(out,)`` per output channel that nothing exceeds: every gradient passes."""
     return _PerChannel.apply(weight, scale.reshape(-1, *[1] * (weight.ndim - 1)))
+
+
+def fake_quantize_bias(bias: Tensor, step: float | Tensor, weight: Tensor, weight_max: int) -> Tensor:
+    """An int32 bias ``(out,)`` with scale ``step * weight scale``; every gradient passes.
+
+    Args:
+        step: the scale of the layer's input.
+        weight: already fake-quantized: its largest value per channel is ``weight_max`` times its scale.
+    """
+    return _Bias.apply(bias, step, weight.detach(), weight_max)
 
 
 class _PerTensor(torch.autograd.Function):
@@ -89,6 +101,21 @@ class _PerChannel(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return gradients[0], None
+
+
+class _Bias(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, bias: Tensor, step: float | Tensor, weight: Tensor, weight_max: int) -> Tensor:
+        scale = (weight.flatten(1).abs().amax(1) / weight_max).double() * step
+        scale = scale.float()
+        integer = (bias.double() / scale).round_()
+        rounded = (integer * scale).to(bias.dtype)
+        # A (nearly) dead channel: the file enlarges its scale until the bias fits.
+        return torch.where(integer.abs() <= MAX_BIAS, rounded, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        return gradients[0], None, None, None
 
 
 def _rounded(x: Tensor, scale: float, low: float, high: float) -> Tensor:

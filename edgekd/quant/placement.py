@@ -44,11 +44,13 @@ INPUT = Site("", "input", 0)
 class Placement:
     """``points`` maps the call whose output is quantized (or :data:`INPUT`) to the call whose range it uses.
 
+    ``inputs`` maps each convolution and linear layer that runs in integers to the range of what it reads.
     ``bounds`` holds the values that a range's call cannot leave (``(0, 6)`` after a ReLU6): a learned range
     that stays inside lets the clip itself disappear from the file.
     """
 
     points: dict[Site, Site]
+    inputs: dict[Site, Site] = field(default_factory=dict)
     bounds: dict[Site, tuple[float, float]] = field(default_factory=dict)
 
     @property
@@ -65,9 +67,8 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = ()) -> Plac
         float_layers: module names whose convolution or linear layer stays in float.
     """
     wanted: set[int] = set()
-    for call in graph.calls:
-        if not _runs_in_integers(call, float_layers):
-            continue
+    integer_calls = [call for call in graph.calls if _runs_in_integers(call, float_layers)]
+    for call in integer_calls:
         wanted.update(_source(graph, value) for value in call.inputs)
         wanted.update(_quantized_output(graph, call))
     root: dict[int, int] = {}
@@ -82,12 +83,17 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = ()) -> Plac
         for value in sorted(wanted)
         if value not in graph.result
     }
+    inputs = {
+        call.site: _site(graph, root[_source(graph, call.inputs[0])])
+        for call in integer_calls
+        if call.op in WEIGHTED
+    }
     bounds = {
         _site(graph, value): limits
         for value in sorted(set(root.values()))
         if (producer := graph.producer(value)) is not None and (limits := _bounds(producer)) is not None
     }
-    return Placement(points, bounds)
+    return Placement(points, inputs, bounds)
 
 
 def _bounds(call: Call) -> tuple[float, float] | None:

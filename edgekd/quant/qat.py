@@ -21,6 +21,7 @@ from edgekd.errors import PreconditionError, RecipeError, fault, nearest
 from edgekd.models.calls import CallMode, Site, record_calls
 from edgekd.models.fold import fold_batch_norms
 from edgekd.quant.fake_quant import UNBOUNDED, ActivationQuantizer, WeightFakeQuant
+from edgekd.quant.kernels import fake_quantize_bias
 from edgekd.quant.placement import INPUT, WEIGHTED, Placement, plan_placement
 from edgekd.quant.schemes import QuantScheme
 
@@ -33,6 +34,7 @@ class QuantizedModel(nn.Module):
         quantizers: one :class:`ActivationQuantizer` per range.
         placement: which call uses which range.
         float_layers: convolution and linear layers left in float, with the reason.
+        weight_max: the largest integer of a weight.
     """
 
     def __init__(
@@ -42,9 +44,11 @@ class QuantizedModel(nn.Module):
         placement: Placement,
         float_layers: dict[str, str],
         ranges: Literal["moving-average", "learned"],
+        weight_max: int,
     ) -> None:
         super().__init__()
         self.model = model
+        self.weight_max = weight_max
         self.scheme = scheme
         self.placement = placement
         self.float_layers = float_layers
@@ -122,8 +126,9 @@ class QuantizedModel(nn.Module):
         other.scheme = scheme
         for quantizer in other.activation_quantizers():
             quantizer.scheme = scheme
+        other.weight_max = min(scheme.weight_max, self.weight_max)
         for parametrization in other._weight_quantizers():
-            parametrization.weight_max = min(scheme.weight_max, parametrization.weight_max)
+            parametrization.weight_max = other.weight_max
         other.set_phase("frozen")
         return other.eval()
 
@@ -133,6 +138,9 @@ class _FakeQuantMode(CallMode):
         super().__init__()
         self._owner = owner
         self._points = owner.placement.points
+        # While torch traces, the bias stays float: the file's passes round it.
+        rounds = owner.scheme.quantize_bias and not torch.jit.is_tracing()  # type: ignore[attr-defined]
+        self._inputs = owner.placement.inputs if rounds else {}
 
     def quantized(self, site: Site, value: Any) -> Any:
         range_site = self._points.get(site)
@@ -148,7 +156,29 @@ class _FakeQuantMode(CallMode):
             self._silent -= 1
 
     def on_call(self, site: Site, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        range_site = self._inputs.get(site)
+        if range_site is not None:
+            args, kwargs = self._with_integer_bias(range_site, args, kwargs)
         return self.quantized(site, func(*args, **kwargs))
+
+    def _with_integer_bias(
+        self, range_site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The kernel adds an int32 bias. Its rounding is small, but it decides ties, and every decision that
+        differs from the file's moves later layers by a whole step."""
+        quantizer = self._owner.quantizers[_key(range_site)]
+        assert isinstance(quantizer, ActivationQuantizer)
+        bias = args[2] if len(args) > 2 else kwargs.get("bias")
+        if quantizer.phase not in ("train", "frozen") or bias is None:
+            return args, kwargs
+        self._silent += 1
+        try:
+            bias = fake_quantize_bias(bias, quantizer.step(bias), args[1], self._owner.weight_max)
+        finally:
+            self._silent -= 1
+        if len(args) > 2:
+            return (*args[:2], bias, *args[3:]), kwargs
+        return args, {**kwargs, "bias": bias}
 
 
 def _key(site: Site) -> str:
@@ -199,4 +229,6 @@ def prepare_qat(
             parametrize.register_parametrization(layer, "weight", WeightFakeQuant(weight_max), unsafe=True)
         else:
             float_layers[name] = "forward() computes the weight"
-    return QuantizedModel(model, scheme, plan_placement(graph, float_layers), float_layers, ranges)
+    return QuantizedModel(
+        model, scheme, plan_placement(graph, float_layers), float_layers, ranges, weight_max
+    )
