@@ -87,7 +87,7 @@ class _Run:
             RunDirectory.check(out, recipe_hash=recipe.hash(), resume=resume)
         self.data: Dataset = open_data(recipe.data, base=base, progress=self.progress)
         self.teacher, self.student = self._models(base)
-        self.classes = self.data.classes or tuple(str(k) for k in range(self.student.classes))
+        self.classes = self._class_names()
         self.stages: list[tuple[str, Stage]] = _named(recipe)
         for name, stage in self.stages:
             stage.requires(self.student.module, self._context(name, out))
@@ -103,7 +103,7 @@ class _Run:
             )
 
     def _models(self, base: Path) -> tuple[LoadedModel | None, LoadedModel]:
-        recipe, classes = self.recipe, len(self.data.classes)
+        recipe, classes = self.recipe, len(self.data.classes) if self.recipe.data.labels else 0
         torch.manual_seed(derive_seed(recipe.seed, "init"))  # fresh weights come from the global generator
         teacher = None
         if recipe.teacher is not None:
@@ -117,6 +117,12 @@ class _Run:
                           allowed=f"the teacher's {teacher.classes}")
                 )  # fmt: skip
         return teacher, choose_student(recipe, teacher, classes=classes, base=base)
+
+    def _class_names(self) -> tuple[str, ...]:
+        """The data's; without labels its folders may mean anything, then the teacher's own, or numbers."""
+        known = [self.data.classes, *([self.teacher.class_names] if self.teacher else [])]
+        fitting = [names for names in known if len(names) == self.student.classes]
+        return fitting[0] if fitting else tuple(str(k) for k in range(self.student.classes))
 
     def _context(self, name: str, folder: Path) -> StageContext:
         return StageContext(

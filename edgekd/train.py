@@ -183,6 +183,7 @@ class _Loop:
             self.accelerator.wait_for_everyone()
         if best is not None:
             self.model.load_state_dict(best["model"])
+        self.accelerator.free_memory()  # it keeps every prepared model, optimizer and loader otherwise
         # A model that comes back from disk is laid out plainly: leave it so, or a resumed run would differ.
         self.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self.model.eval()
