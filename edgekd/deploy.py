@@ -14,12 +14,13 @@ from torch import nn
 from edgekd import __version__
 from edgekd.data.source import Dataset, Progress, Split
 from edgekd.device import DeviceSpec, check_opset
-from edgekd.errors import ExportError, fault
+from edgekd.errors import ExportError, RecipeError, fault
 from edgekd.evaluation import onnx_logits, score, torch_logits
 from edgekd.export.bundle import write_bundle
 from edgekd.export.coverage import check_coverage, require_coverage
 from edgekd.export.parity import parity, require_parity
 from edgekd.export.sparsity import check_sparsity
+from edgekd.export.trace import OPSET_MAX, OPSET_MIN_INT8
 from edgekd.export.write import compressed_size, export_float, export_quantized
 from edgekd.models.loaded import LoadedModel
 from edgekd.profiles import Measurement, measure, profile_operators
@@ -33,6 +34,22 @@ from edgekd.report.schema import DeployFacts
 from edgekd.train import network
 
 DEPLOYED, STUDENT_FP32, TEACHER_FP32 = "deployed", "student fp32", "teacher fp32"
+
+
+def plan_opset(recipe: Recipe, spec: DeviceSpec) -> int:
+    """The opset of the file for ``spec``; asked before any training.
+
+    Raises:
+        DeviceError: the device's runtime cannot load it.
+        RecipeError: it cannot be written.
+    """
+    opset = recipe.export.opset or spec.opset_export
+    check_opset(spec, opset)
+    if not OPSET_MIN_INT8 <= opset <= OPSET_MAX:
+        raise RecipeError(
+            fault("export.opset", "cannot be written", got=opset, allowed=f"{OPSET_MIN_INT8} to {OPSET_MAX}")
+        )
+    return opset
 
 
 @dataclass
@@ -65,7 +82,7 @@ def write_baselines(
         export_float(dense.cpu(), example, student_file, opset=opset)
     teacher_file: Path | None = None
     if teacher is not None:
-        black_box = getattr(teacher.module, "onnx_path", None)
+        black_box = getattr(teacher.module, "path", None) if teacher.weights == "onnx" else None
         teacher_file = Path(black_box) if black_box else folder / "teacher-fp32.onnx"
         if not teacher_file.exists():
             export_float(
@@ -108,8 +125,7 @@ def deploy(
     model = model.cpu().eval()
     preprocess = student.preprocess
     example = torch.zeros(2, *preprocess.input_shape)
-    opset = recipe.export.opset or spec.opset_export
-    check_opset(spec, opset)
+    opset = plan_opset(recipe, spec)
     warnings: list[str] = []
     reference: nn.Module = model
     path = folder / "model.onnx"
@@ -183,6 +199,8 @@ def _quantization(
     report = reports[spec.kernel_rule]
     if spec.runtime == "onnxruntime":
         require_coverage(report, recipe.export.min_coverage, str(path))
+    if not spec.int8:
+        warnings.append(f"{spec.title} has no int8 kernels: the file is smaller there, not faster")
     for name, reason in model.float_layers.items():
         warnings.append(f"{name} stays in float: {reason}")
     return {
@@ -277,4 +295,4 @@ def _speedups(entry: dict[str, Any], found: Measurement, threads: int) -> None:
         )  # fmt: skip
 
 
-__all__ = ["Baselines", "deploy", "write_baselines"]
+__all__ = ["Baselines", "deploy", "plan_opset", "write_baselines"]

@@ -20,10 +20,11 @@ from torch import nn
 from edgekd.artifact import RunDirectory, write_json
 from edgekd.data.open import open_data
 from edgekd.data.source import Dataset, Progress
-from edgekd.deploy import Baselines, deploy, write_baselines
+from edgekd.deploy import Baselines, deploy, plan_opset, write_baselines
 from edgekd.device import DeviceSpec, load_device
-from edgekd.errors import DataError, EdgeKDError, fault
+from edgekd.errors import DataError, fault
 from edgekd.evaluation import score, torch_logits
+from edgekd.limits import check_limits
 from edgekd.models.cost import measure_cost
 from edgekd.models.loaded import LoadedModel
 from edgekd.models.resolve import resolve_model
@@ -83,6 +84,8 @@ class _Run:
         self.progress: Progress = progress if self.main else (lambda what, done, total: None)
         self.started = time.time()
         self.devices: list[DeviceSpec] = [load_device(name) for name in recipe.devices]
+        for spec in self.devices:
+            plan_opset(recipe, spec)
         if self.main:
             RunDirectory.check(out, recipe_hash=recipe.hash(), resume=resume)
         self.data: Dataset = open_data(recipe.data, base=base, progress=self.progress)
@@ -116,7 +119,24 @@ class _Run:
                     fault(self.data.name, "the labels do not fit the teacher", got=f"{classes} classes",
                           allowed=f"the teacher's {teacher.classes}")
                 )  # fmt: skip
+            self._check_labels(teacher)
         return teacher, choose_student(recipe, teacher, classes=classes, base=base)
+
+    def _check_labels(self, teacher: LoadedModel) -> None:
+        """A teacher that knows its classes by name must mean the same by each number as the data does."""
+        known, given = teacher.class_names, self.data.classes
+        if not (self.recipe.data.labels and known and given) or known == given:
+            return
+        strange = next((name for name in given if name not in known), None)
+        what = (
+            "labels that the teacher does not have"
+            if strange
+            else "labels in another order than the teacher's"
+        )
+        raise DataError(
+            fault(self.data.name, what, got=strange or list(given)[:5], allowed=", ".join(known[:10]),
+                  fix="name the classes as the teacher does")
+        )  # fmt: skip
 
     def _class_names(self) -> tuple[str, ...]:
         """The data's; without labels its folders may mean anything, then the teacher's own, or numbers."""
@@ -153,7 +173,7 @@ class _Run:
             self.run, self.recipe, self.data, self.stages_facts(), entries, device=str(self.accelerator.device),
             teacher=self.teacher, student=self.student,
         )  # fmt: skip
-        self._check_limits(report)
+        check_limits(report, self.recipe.limits, self.out)
         return report
 
     def stages_facts(self) -> list[dict[str, Any]]:
@@ -171,6 +191,7 @@ class _Run:
             folder = self._folder(name)
             context = self._context(name, folder)
             if self.run.is_done(name):
+                self._drop_checkpoint(folder)  # a kill may have come between the two
                 model = stage.attach(model.cpu(), read_metrics(folder)["facts"], context)
                 load_state(folder, model)
             else:
@@ -194,10 +215,13 @@ class _Run:
         facts = {"facts": outcome.facts, "history": outcome.history, "notes": outcome.notes,
                  "seconds": time.perf_counter() - begun}  # fmt: skip
         self._stage_done(name, outcome.model, facts, teacher_logits)
-        if self.main:
-            (context.folder / "checkpoint.pt").unlink(missing_ok=True)
+        self._drop_checkpoint(context.folder)
         self.accelerator.wait_for_everyone()
         return outcome.model
+
+    def _drop_checkpoint(self, folder: Path) -> None:
+        if self.main:
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
 
     def _folder(self, name: str) -> Path:
         names = ["teacher", "student", *(stage for stage, _ in self.stages)]
@@ -257,27 +281,6 @@ class _Run:
             data=self.data, teacher_logits=trained.teacher_logits, opset=max(d.opset_export for d in self.devices),
             progress=self.progress,
         )  # fmt: skip
-
-    def _check_limits(self, report: Report) -> None:
-        limits = self.recipe.limits
-        teacher = next((stage for stage in report.stages if stage.name == "teacher"), None)
-        for entry in report.deploy:
-            if limits.max_accuracy_drop is not None and teacher is not None:
-                if teacher.metrics.top1 is None or entry.metrics.top1 is None:
-                    continue
-                drop = teacher.metrics.top1 - entry.metrics.top1
-                if drop > limits.max_accuracy_drop:
-                    raise EdgeKDError(
-                        fault(f"{entry.device}: top1", "fell further under the teacher than the recipe allows",
-                              got=f"{100 * drop:.2f} points", allowed=f"{100 * limits.max_accuracy_drop:.2f} points",
-                              fix=f"the files are in {self.out}; train longer or choose a larger student")
-                    )  # fmt: skip
-            for latency in entry.latency:
-                if limits.max_latency_ms is not None and latency.p50_ms > limits.max_latency_ms:
-                    raise EdgeKDError(
-                        fault(f"{entry.device}: p50", "slower than the recipe allows", got=f"{latency.p50_ms:.3f} ms",
-                              allowed=f"{limits.max_latency_ms} ms", fix="choose a smaller student")
-                    )  # fmt: skip
 
 
 def _named(recipe: Recipe) -> list[tuple[str, Stage]]:

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgekd.data.source import Dataset
+from edgekd.errors import PreconditionError, fault
 from edgekd.models.torchvision_shim import ensure_torchvision_ops
 from edgekd.recipe import TrainRecipe
 
@@ -31,6 +33,18 @@ def augment_seed(seed: int) -> int:
 def batch_size_for(recipe: TrainRecipe, data: Dataset, accelerator: Accelerator) -> int:
     """The recipe's batch size per process, or all there is where the data is smaller."""
     return min(recipe.batch_size, max(1, len(data.train) // accelerator.num_processes))
+
+
+def require_batch(model: nn.Module, batch_size: int, stage: str) -> None:
+    """
+    Raises:
+        PreconditionError: one sample a batch, and batch norms that take statistics over it.
+    """
+    if batch_size == 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
+        raise PreconditionError(
+            fault(f"{stage}.batch_size", "a batch of 1 gives batch norm no statistics", got=batch_size,
+                  allowed="2 or more", fix="raise it, or use more training samples")
+        )  # fmt: skip
 
 
 def autocast_dtype(recipe: TrainRecipe, device: torch.device) -> torch.dtype | None:

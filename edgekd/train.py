@@ -20,7 +20,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgekd.data.loader import eval_loader, train_loader
 from edgekd.data.source import Dataset, Progress
@@ -41,6 +40,7 @@ from edgekd.schedule import (
     build_optimizer,
     derive_seed,
     learning_rate,
+    require_batch,
     seed_everything,
 )
 from edgekd.train_state import load_checkpoint, save_checkpoint
@@ -127,7 +127,7 @@ class _Loop:
         self.accelerator, self.workers = accelerator, workers
         self.progress: Progress = progress or (lambda what, done, total: None)
         self.batch_size = batch_size_for(recipe, data, accelerator)
-        self._check_batch_norm(model)
+        require_batch(model, self.batch_size, stage)
         self.model: nn.Module = model.to(accelerator.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = DistillationLoss(recipe.objectives, recipe)
@@ -138,13 +138,6 @@ class _Loop:
         self.guard = LossGuard(stage, data)
         self.criterion = "top1" if (data.validation.labels >= 0).all() else "agreement"
         self._expected: Tensor | None = None
-
-    def _check_batch_norm(self, model: nn.Module) -> None:
-        if self.batch_size == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
-            raise PreconditionError(
-                fault(f"{self.stage}.batch_size", "a batch of 1 gives batch norm no statistics",
-                      got=self.batch_size, allowed="2 or more", fix="raise it, or use more training samples")
-            )  # fmt: skip
 
     def _bind_features(self) -> None:
         if not self.loss.needs.features:

@@ -19,6 +19,9 @@ from edgekd.errors import ExportError, fault
 INPUT_NAME = "input"
 OUTPUT_NAME = "logits"
 
+# Up to the newest opset of torch's TorchScript exporter; per-channel Q/DQ exists since 13.
+OPSET_MIN_INT8, OPSET_MAX = 13, 20
+
 
 def trace_to_onnx(module: nn.Module, example: Tensor, path: Path, *, opset: int) -> onnx.ModelProto:
     """Export ``module`` in eval mode with a dynamic batch, and read the file back.

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +51,48 @@ def teacher(num_classes=10, in_chans=1):
 def student(num_classes=10, in_chans=1):
     return Net(8, num_classes, in_chans)
 '''
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """What ``--json -`` printed; nothing else may stand on stdout."""
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+
+@pytest.fixture(scope="session")
+def edgekd() -> Callable[..., Done]:
+    """The command line in this process: ``edgekd("check", file, "--json", "-")``."""
+
+    def call(*arguments: object) -> Done:
+        from edgekd.cli.app import run
+
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            warnings.catch_warnings(record=True) as raised,
+        ):
+            warnings.simplefilter("default")
+            code = run([str(argument) for argument in arguments])
+        hidden = (
+            DeprecationWarning,
+            PendingDeprecationWarning,
+            ImportWarning,
+            ResourceWarning,
+        )  # as Python does
+        noise = [f"{w.filename}: {w.message}" for w in raised if not issubclass(w.category, hidden)]
+        assert not noise, noise
+        return Done(code, out.getvalue(), err.getvalue())
+
+    return call
 
 
 @pytest.fixture(scope="session")

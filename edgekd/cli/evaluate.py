@@ -78,6 +78,6 @@ def preprocess_of(model: Path, session: Any) -> Any:
     if text is not None and text != "null":
         return Preprocess.model_validate_json(text)
     raise UserInputError(
-        fault(str(model), "says nothing of its preprocessing", allowed="metadata 'preprocess' or a manifest.json beside it",
-              fix="export it with edgekd")
+        fault(str(model), "says nothing of its preprocessing",
+              allowed="metadata 'preprocess' or a manifest.json beside it", fix="export it with edgekd")
     )  # fmt: skip

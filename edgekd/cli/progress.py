@@ -92,7 +92,8 @@ class _Lines:
             self.line(f"{what}: {done}/{total} ({tail})")
 
     def line(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
     def close(self) -> None:
         pass

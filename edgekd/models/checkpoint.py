@@ -7,6 +7,7 @@ loaded, so one that asks for anything but tensors is refused.
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ def read_checkpoint(path: Path, where: str) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             content = load_file(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # on the pickle's protocol; what does not load raises
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Unsupported" in str(error) or "GLOBAL" in str(error) or "not an allowed" in str(error):
             raise ModelError(_code_inside(path, where)) from None

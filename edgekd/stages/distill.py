@@ -11,7 +11,7 @@ from torch import nn
 from edgekd.errors import PostconditionError, fault
 from edgekd.recipe import DistillStage
 from edgekd.stages.base import StageContext, StageOutcome
-from edgekd.stages.teaching import teacher_for
+from edgekd.stages.teaching import require_training, teacher_for
 from edgekd.train import fit
 
 
@@ -21,7 +21,7 @@ class Distill:
         self.name: str = recipe.stage
 
     def requires(self, model: nn.Module, context: StageContext) -> None:
-        """Any model can be distilled; what a training needs, the loop checks before its first step."""
+        require_training(self.recipe, model, context)
 
     def apply(self, model: nn.Module, context: StageContext) -> StageOutcome:
         result = fit(

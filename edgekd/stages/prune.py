@@ -16,7 +16,7 @@ from edgekd.prune.permute import permute_channels
 from edgekd.recipe import PruneStage
 from edgekd.stages.base import StageContext, StageOutcome
 from edgekd.stages.distill import require_finite
-from edgekd.stages.teaching import teacher_for
+from edgekd.stages.teaching import require_training, teacher_for
 from edgekd.train import fit, network
 
 
@@ -32,6 +32,7 @@ class Prune:
                       fix="set teacher: dense, which moves with the student, or permute: false")
             )  # fmt: skip
         find_eligible(network(model), Pattern.parse(self.recipe.pattern), exclude=self.recipe.exclude)
+        require_training(self.recipe, model, context)
 
     def apply(self, model: nn.Module, context: StageContext) -> StageOutcome:
         recipe = self.recipe

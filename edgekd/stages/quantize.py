@@ -14,7 +14,7 @@ from edgekd.quant.schemes import get_scheme
 from edgekd.recipe import QuantizeStage
 from edgekd.stages.base import StageContext, StageOutcome
 from edgekd.stages.distill import require_finite
-from edgekd.stages.teaching import teacher_for
+from edgekd.stages.teaching import require_training, teacher_for
 from edgekd.train import fit
 
 
@@ -28,6 +28,7 @@ class Quantize:
             raise PreconditionError(
                 fault(self.name, "the model has no convolution or linear layer to quantize")
             )
+        require_training(self.recipe, model, context, folded=True)
 
     def apply(self, model: nn.Module, context: StageContext) -> StageOutcome:
         quantized = self._prepare(model.cpu(), context)

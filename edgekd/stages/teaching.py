@@ -4,13 +4,39 @@ from __future__ import annotations
 
 from torch import nn
 
+from edgekd.data.image_augment import ImageAugment
 from edgekd.distill.cache_key import CacheKey
 from edgekd.distill.loss import DistillationLoss
 from edgekd.distill.teacher import Teacher, fingerprint
 from edgekd.distill.teacher_cache import TeacherCache
+from edgekd.errors import PreconditionError, fault
 from edgekd.recipe import TrainRecipe
-from edgekd.schedule import augment_seed, autocast_dtype, batch_size_for
+from edgekd.schedule import augment_seed, autocast_dtype, batch_size_for, require_batch
 from edgekd.stages.base import StageContext
+
+
+def require_training(
+    recipe: TrainRecipe, model: nn.Module, context: StageContext, *, folded: bool = False
+) -> None:
+    """What can be said of a stage's training before the first stage begins.
+
+    Args:
+        folded: the stage folds batch norms before it trains.
+
+    Raises:
+        RecipeError: an objective or an augmentation that does not exist, or settings that exclude each other.
+        PreconditionError: a batch of 1 with batch norm, or features of a black-box teacher.
+    """
+    if not folded:
+        require_batch(model, batch_size_for(recipe, context.data, context.accelerator), context.name)
+    layers = DistillationLoss(recipe.objectives, recipe).layers
+    black_box = context.teacher is not None and next(context.teacher.parameters(), None) is None
+    if layers and black_box and getattr(recipe, "teacher", None) != "dense":
+        raise PreconditionError(
+            fault(f"{context.name}.objectives", "the teacher is a black box, whose features cannot be read",
+                  got=", ".join(layers), fix="use kd")
+        )  # fmt: skip
+    ImageAugment(context.preprocess, recipe.augment).build()
 
 
 def teacher_for(
