@@ -18,6 +18,7 @@ from edgekd.errors import ExportError, RecipeError, fault
 from edgekd.evaluation import onnx_logits, score, torch_logits
 from edgekd.export.bundle import write_bundle
 from edgekd.export.coverage import check_coverage, require_coverage
+from edgekd.export.explicit import check_explicit
 from edgekd.export.parity import parity, require_parity
 from edgekd.export.sparsity import check_sparsity
 from edgekd.export.trace import OPSET_MAX, OPSET_MIN_INT8
@@ -187,25 +188,25 @@ def _sparsity(
 def _quantization(
     model: nn.Module, path: Path, recipe: Recipe, spec: DeviceSpec, warnings: list[str]
 ) -> dict[str, Any] | None:
-    """The kernel-coverage gate, under the device's rule; the other rule is reported beside it."""
+    """The kernel-coverage gate, under the device's rule; the other rules are reported beside it."""
     if not isinstance(model, QuantizedModel):
         return None
-    if spec.runtime != "onnxruntime":
-        warnings.append(
-            f"integer kernels are counted in ONNX Runtime; {spec.runtime} chooses its own on the board: "
-            "not checked here"
-        )
     reports = {rule: check_coverage(path, rule) for rule in ("x86", "arm")}
     report = reports[spec.kernel_rule]
-    if spec.runtime == "onnxruntime":
-        require_coverage(report, recipe.export.min_coverage, str(path))
+    if spec.runtime == "tensorrt":
+        report = reports["explicit"] = check_explicit(path)
+        warnings.append(
+            "coverage counts the layers that the file asks to run in int8; TensorRT chooses its kernels on the "
+            "board: not checked here"
+        )
+    require_coverage(report, recipe.export.min_coverage, str(path))
     if not spec.int8:
         warnings.append(f"{spec.title} has no int8 kernels: the file is smaller there, not faster")
     for name, reason in model.float_layers.items():
         warnings.append(f"{name} stays in float: {reason}")
     return {
         "scheme": spec.scheme, "integer_ops": report.integer_ops, "float_ops": report.float_ops,
-        "coverage": report.coverage, "rule": spec.kernel_rule,
+        "coverage": report.coverage, "rule": report.rule,
         "rules": {rule: asdict(each) for rule, each in reports.items()},
     }  # fmt: skip
 

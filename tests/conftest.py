@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import os
@@ -12,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the nets are tiny: a second thread costs more than it gives
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -51,6 +55,19 @@ def teacher(num_classes=10, in_chans=1):
 def student(num_classes=10, in_chans=1):
     return Net(8, num_classes, in_chans)
 '''
+
+
+KD = {"kd": {"temperature": 3}, "ce": {"weight": 0.2}}
+SMALL = {
+    "name": "digits",
+    "data": {"path": "builtin:digits", "max_train": 320},
+    "stages": [
+        {"distill": {"epochs": 1, "batch_size": 32, "lr": 1e-2, "objectives": KD, "augment": {"hflip": 0}}},
+        {"prune": {"epochs": 1, "batch_size": 32, "objectives": KD, "augment": {"hflip": 0}}},
+        {"quantize": {"epochs": 1, "batch_size": 32, "objectives": KD, "augment": {"hflip": 0}}},
+    ],
+    "profile": {"rounds": 1, "runs": 5, "warmup": 1},
+}
 
 
 @dataclass(frozen=True)
@@ -134,3 +151,62 @@ def digits_teacher(nets: Path) -> str:
         {k: v.contiguous() for k, v in loaded.module.state_dict().items()}, nets / "teacher.safetensors"
     )
     return "torch:nets.py:teacher@teacher.safetensors"
+
+
+@pytest.fixture
+def recipe(nets: Path, digits_teacher: str, tmp_path: Path) -> Callable[..., Path]:
+    """``recipe(data={...}, student=...)``: the small recipe with some keys changed, as a file."""
+
+    def write(**changes: Any) -> Path:
+        document = copy.deepcopy(SMALL)
+        document |= {
+            "teacher": f"torch:{nets}/nets.py:teacher@{nets}/teacher.safetensors",
+            "student": f"torch:{nets}/nets.py:student",
+        }
+        document |= changes
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(document))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Callable[..., Path]:
+    """``photos(a=8, b=8)``: class folders of small noisy images; 0 makes an empty class folder."""
+
+    def make(**counts: int) -> Path:
+        folder = tmp_path / "photos"
+        random = np.random.default_rng(0)
+        for position, (name, count) in enumerate(counts.items()):
+            (folder / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 100, (8, 8), dtype=np.uint8) + 10 * position
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def saved_teacher(nets: Path, digits_teacher: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained teacher as a folder that edgekd saved: it knows its class names, ``0`` to ``9``."""
+    from edgekd.models.directory import save_model_dir
+    from edgekd.models.resolve import resolve_model
+    from edgekd.recipe import InputRecipe
+
+    loaded = resolve_model(digits_teacher, classes=10, input=InputRecipe(), base=nets, where="test")
+    folder = tmp_path_factory.mktemp("saved") / "teacher"
+    names = [str(k) for k in range(10)]
+    save_model_dir(folder, loaded.module, spec=loaded.architecture, classes=names,
+                   preprocess=loaded.preprocess, folded=False)  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="session")
+def onnx_file(edgekd, nets: Path, digits_teacher: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained teacher as ONNX, written by ``edgekd export``."""
+    file = tmp_path_factory.mktemp("onnx") / "teacher.onnx"
+    done = edgekd("export", f"torch:{nets}/nets.py:teacher@{nets}/teacher.safetensors", "-o", file)
+    assert done.code == 0, done.err
+    return file

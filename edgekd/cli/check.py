@@ -26,20 +26,22 @@ def check(
 
     spec = load_device(device)
     need("check", "onnx", extra="compress")
+    from edgekd.device import check_opset
     from edgekd.errors import DeviceError
     from edgekd.export.coverage import check_coverage
+    from edgekd.export.explicit import check_explicit
     from edgekd.export.sparsity import check_sparsity
     from edgekd.profiles import read_summary
 
     summary = read_summary(model)
     problem = None
     try:
-        from edgekd.device import check_opset
-
         check_opset(spec, summary.opset)
     except DeviceError as error:
         problem = str(error)
-    coverage = check_coverage(model, spec.kernel_rule)
+    coverage = (
+        check_explicit(model) if spec.runtime == "tensorrt" else check_coverage(model, spec.kernel_rule)
+    )
     sparsity = check_sparsity(model, pattern)
     result: dict[str, Any] = {
         "file": str(model), "device": spec.name, "opset": summary.opset, "opset_max": spec.opset_max,
@@ -51,7 +53,7 @@ def check(
         typer.echo(f"  opset      {summary.opset} ({'loads' if problem is None else problem})")
         typer.echo(f"  precision  {summary.precision}, {summary.size_bytes / 1e6:.2f} MB")
         typer.echo(f"  kernels    {coverage.integer_ops} integer, {coverage.float_ops} float "
-                   f"({spec.kernel_rule} rule of ONNX Runtime)")  # fmt: skip
+                   f"({coverage.rule} rule)")  # fmt: skip
         typer.echo(f"  {pattern}        {sparsity.layers} of {sparsity.layers_total} layers, "
                    f"{sparsity.violations} violating groups")  # fmt: skip
         for line in result["slow"]:

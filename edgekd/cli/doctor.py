@@ -7,6 +7,7 @@ import os
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -34,7 +35,7 @@ def doctor(json_to: JsonOption = None) -> None:
     cpu = detect_cpu()
     packages = {name: _version(name) for name in _NEEDED_FOR}
     cache = cache_dir()
-    facts = {
+    facts: dict[str, Any] = {
         "cpu": cpu.title, "arch": cpu.arch, "cores": cpu.cores, "vnni": cpu.has_vnni, "scheme": cpu.scheme,
         "packages": packages, "providers": _providers(), "cache": str(cache), "cache_writable": _writable(cache),
         "free_bytes": shutil.disk_usage(_existing(cache)).free, "trtexec": shutil.which("trtexec"),

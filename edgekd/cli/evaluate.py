@@ -56,7 +56,7 @@ def evaluate(
                 allowed=str(len(opened.classes)),
             )
         )
-    found = metrics(answers, np.concatenate(labels), None)
+    found: dict[str, Any] = metrics(answers, np.concatenate(labels), None)
     result = {"file": str(model), "data": opened.name, "split": split, "samples": len(answers),
               "metrics": found, "warnings": opened.warnings}  # fmt: skip
     if not write_result(result, json_to):

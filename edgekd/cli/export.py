@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,7 +46,7 @@ def export(
         loaded.module, example, output, opset=opset or spec.opset_export,
         metadata={"preprocess": loaded.preprocess.model_dump_json()},
     )  # fmt: skip
-    facts = {
+    facts: dict[str, Any] = {
         "file": str(output), "opset": file.opset, "size_bytes": file.size_bytes, "sha256": file.sha256,
         "weights": loaded.weights, "input": list(loaded.preprocess.input_shape), "classes": loaded.classes,
         "notes": [*loaded.notes, *file.notes],

@@ -22,7 +22,8 @@ def progress_bar() -> Iterator[Progress]:
     handler = _LogLines(reporter)
     logger = logging.getLogger("edgekd")
     logger.addHandler(handler)
-    level, logger.level = logger.level, logging.INFO
+    level = logger.level
+    logger.setLevel(logging.INFO)
     try:
         yield reporter.update
     finally:
