@@ -161,7 +161,7 @@ class _Run:
         for spec in self.devices:
             key = f"deploy/{spec.name}"
             folder = self.run.deploy_dir(spec.name)
-            if not self.run.is_done(key):
+            if not (self.run.is_done(key) and (folder / "manifest.json").exists()):
                 entry = deploy(
                     trained.model, spec, folder, recipe=self.recipe, data=self.data, student=self.student,
                     classes=self.classes, teacher_logits=trained.teacher_logits, baselines=baselines,

@@ -46,6 +46,8 @@ app.command("recipes")(listing.recipes)
 app.command("objectives")(listing.objectives)
 app.command("doctor")(doctor.doctor)
 
+_INTERRUPTED = 130
+
 
 def _version(show: bool) -> None:
     if show:
@@ -73,7 +75,8 @@ def run(arguments: list[str]) -> int:
     """As :func:`main`, but returns the exit code."""
     try:
         result = app(arguments, prog_name="edgekd", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        code = result if isinstance(result, int) else 0
+        return _interrupted(arguments) if code == _INTERRUPTED else code  # typer makes this of Ctrl-C
     except TyperException as error:
         typer.echo(f"edgekd: {error.format_message()} (see --help)", err=True)
         return error.exit_code
@@ -83,9 +86,14 @@ def run(arguments: list[str]) -> int:
         typer.echo(f"edgekd: {error}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("edgekd: interrupted; go on with the same command and --resume", err=True)
-        return 130
+        return _interrupted(arguments)
     except BrokenPipeError:
         # The reader of a pipe (head, less) went away: nothing is wrong.
         sys.stderr.close()
         return 0
+
+
+def _interrupted(arguments: list[str]) -> int:
+    resumable = bool({"compress", "demo"} & set(arguments))
+    typer.echo("edgekd: interrupted" + resumable * "; go on with the same command and --resume", err=True)
+    return _INTERRUPTED

@@ -103,7 +103,8 @@ def _guarantees(entry: DeployFacts) -> list[Verdict]:
         layers = f"{sparsity.layers} of {plural(sparsity.layers_total, 'layer')}"
         kept.append(f"{sparsity.pattern} holds in {layers} of the written file")
     if quantization is not None and not quantization.float_ops and quantization.integer_ops:
-        kept.append(f"all {quantization.integer_ops} convolutions and linears run in integer kernels")
+        means = "are quantized for TensorRT" if entry.runtime == "tensorrt" else "run in integer kernels"
+        kept.append(f"all {quantization.integer_ops} convolutions and linears {means}")
     if entry.parity is not None:
         same, samples = percent(entry.parity.agreement), plural(entry.parity.samples, "sample")
         kept.append(f"the file gives the trained model's answer on {same} of {samples}")
