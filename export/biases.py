@@ -10,7 +10,7 @@ from edgekd.export.graph import Graph, drop_unused
 from edgekd.quant.kernels import MAX_BIAS
 
 
-def fit_biases(proto: onnx.ModelProto) -> list[str]:
+def fit_biases(proto: onnx.ModelProto) -> tuple[int, list[str]]:
     """Enlarge weight scales until every bias fits into int32 at scale ``input scale * weight scale``.
 
     A channel whose weights are nearly zero has a scale so small that its bias leaves int32. One such channel
@@ -20,9 +20,10 @@ def fit_biases(proto: onnx.ModelProto) -> list[str]:
     per step of the input.
 
     Returns:
-        One sentence for each layer that was changed, or could not be.
+        How many layers were changed, and one sentence for each that could not be.
     """
-    graph, notes = Graph(proto), []
+    graph, changed = Graph(proto), 0
+    notes: list[str] = []
     for dequantize in graph.nodes("DequantizeLinear"):
         scale = graph.constant(dequantize.input[1])
         readers = [node for node in graph.readers.get(dequantize.output[0], []) if _layer(graph, node)]
@@ -37,8 +38,8 @@ def fit_biases(proto: onnx.ModelProto) -> list[str]:
             notes.append(f"{readers[0].name}: a bias leaves int32, and the weight cannot be changed")
             continue
         _enlarge(graph, dequantize, scale, needed)
-        notes.append(f"{readers[0].name}: weight scales of nearly dead channels enlarged for an int32 bias")
-    return notes
+        changed += 1
+    return changed, notes
 
 
 def quantize_biases(proto: onnx.ModelProto) -> int:

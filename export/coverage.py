@@ -187,6 +187,9 @@ def _macs(proto: onnx.ModelProto) -> dict[str, float]:
     outputs = {node.name: node.output[0] for node in proto.graph.node}
     costs: dict[str, float] = {}
     for weight in stored_weights(proto):
+        if weight.op_type == "Gemm":
+            costs[weight.node] = float(weight.values.size)
+            continue
         shape = shapes.get(outputs[weight.node], [])[1:]
         if shape and all(shape):
             products = (

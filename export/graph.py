@@ -39,7 +39,7 @@ class Graph:
     def add_constant(self, name: str, value: np.ndarray) -> str:
         if name in self.initializers:
             raise ValueError(f"duplicate initializer {name}")
-        tensor = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        tensor = numpy_helper.from_array(np.asarray(value, order="C"), name)
         self.graph.initializer.append(tensor)
         self.initializers[name] = self.graph.initializer[-1]
         return name

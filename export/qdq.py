@@ -88,7 +88,10 @@ def _bounds(graph: Graph, node: onnx.NodeProto) -> tuple[float, float] | None:
 
 
 def pool_spatial_means(proto: onnx.ModelProto) -> int:
-    """``ReduceMean`` over height and width becomes ``GlobalAveragePool``, which has an integer kernel."""
+    """``ReduceMean`` over height and width becomes ``GlobalAveragePool``, which has an integer kernel.
+
+    Returns how many.
+    """
     shapes = {
         v.name: v.type.tensor_type.shape for v in onnx.shape_inference.infer_shapes(proto).graph.value_info
     }
@@ -104,16 +107,30 @@ def pool_spatial_means(proto: onnx.ModelProto) -> int:
         if shape is None or len(shape.dim) != 4 or sorted(a % 4 for a in axes) != [2, 3]:
             continue
         keep = attributes["keepdims"].i if "keepdims" in attributes else 1
-        output = node.output[0]
         if not keep:
-            node.output[0] = f"{output}_pooled"
-            flatten = helper.make_node(
-                "Flatten", [node.output[0]], [output], name=f"{node.name}_flatten", axis=1
-            )
-            position = list(proto.graph.node).index(node)
-            proto.graph.node.insert(position + 1, flatten)
+            _flatten_after(graph, node)
         node.op_type = "GlobalAveragePool"
         del node.attribute[:]
         del node.input[1:]
         count += 1
     return count
+
+
+def _flatten_after(graph: Graph, node: onnx.NodeProto) -> None:
+    """Append ``Flatten`` to a pooling node. A quantization behind it is repeated before it: the runtime fuses
+    the pooling with the Q/DQ that follows at once, and moves values such as Flatten's between two pairs."""
+    output = node.output[0]
+    readers = graph.readers.get(output, [])
+    node.output[0] = value = f"{output}_pooled"
+    added = []
+    if len(readers) == 1 and readers[0].op_type == "QuantizeLinear":
+        for kind in ("QuantizeLinear", "DequantizeLinear"):
+            result = f"{output}_{kind}"
+            added.append(
+                helper.make_node(kind, [value, *readers[0].input[1:]], [result], name=f"{node.name}_{kind}")
+            )
+            value = result
+    added.append(helper.make_node("Flatten", [value], [output], name=f"{node.name}_flatten", axis=1))
+    position = list(graph.graph.node).index(node) + 1
+    for offset, new in enumerate(added):
+        graph.graph.node.insert(position + offset, new)

@@ -24,6 +24,8 @@ from edgekd.errors import ExportError, fault
 from edgekd.export import qdq
 from edgekd.export.biases import fit_biases, quantize_biases
 from edgekd.export.compact import strip_batch_norms, tidy
+from edgekd.export.constants import fold_constants
+from edgekd.export.pads import absorb_pads
 from edgekd.export.quantized import frozen_for_export
 from edgekd.export.trace import INPUT_NAME, OUTPUT_NAME, opset_of, trace_to_onnx
 from edgekd.models.bake import bake_parametrizations
@@ -77,7 +79,9 @@ def export_float(
     notes: list[str] = []
     with atomic_path(path) as temporary:
         proto = trace_to_onnx(plain, example, temporary, opset=opset)
+        fold_constants(proto)
         qdq.pool_spatial_means(proto)
+        absorb_pads(proto)
         _finish(proto, temporary, path, opset=opset, wrapper="", metadata=metadata, notes=notes)
     return _described(path, opset, notes)
 
@@ -97,10 +101,17 @@ def export_quantized(
     notes = [f"{name} stays float: {reason}" for name, reason in model.float_layers.items()]
     with atomic_path(path) as temporary:
         proto = trace_to_onnx(frozen_for_export(model), _pair(example), temporary, opset=opset)
+        fold_constants(proto)
         qdq.store_integer_weights(proto)
         qdq.pool_spatial_means(proto)
         qdq.absorb_clips(proto)
-        notes += fit_biases(proto)
+        absorb_pads(proto)
+        changed, refused = fit_biases(proto)
+        notes += refused
+        if changed:
+            notes.append(
+                f"nearly dead channels in {changed} layers got a larger weight scale, for an int32 bias"
+            )
         if model.scheme.quantize_bias:
             quantize_biases(proto)
         metadata = {"quantization": model.scheme.name, **(metadata or {})}

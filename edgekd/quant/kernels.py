@@ -77,15 +77,15 @@ class _Learned(torch.autograd.Function):
         ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int, factor: float
     ) -> Tensor:
         step, zero = scale.item(), round(zero_point.item())
-        y = _rounded(x, step, qmin - zero, qmax - zero)
-        ctx.save_for_backward(x, y)
+        ctx.save_for_backward(x)
         ctx.constants = (step, qmin - zero, qmax - zero, factor)
-        return y
+        return _rounded(x, step, qmin - zero, qmax - zero)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
-        x, y = ctx.saved_tensors
+        (x,) = ctx.saved_tensors
         step, low, high, factor = ctx.constants
+        y = _rounded(x, step, low, high)  # not saved: the network may add to its output in place
         inside = _inside(gradients[0], x, step, low, high)
         # d y / d scale is round(v) - v inside, and the integer at the edge minus the zero point outside.
         by_scale = ((gradients[0] * y).sum() - (inside * x).sum()) / step
