@@ -41,23 +41,31 @@ class Block(nn.Module):
 
 
 class ResidualNet(nn.Module):
-    """``(batch, channels, 28, 28)`` to ``(batch, classes)``."""
+    """A stem, then stages of blocks; ``(batch, channels, 28, 28)`` to ``(batch, classes)``.
+
+    Args:
+        stem: channels of the first convolution, at full resolution.
+        widths: channels of each stage.
+        blocks: blocks of each stage.
+        strides: of each stage's first block.
+    """
 
     def __init__(
         self,
+        stem: int,
         widths: Sequence[int],
         blocks: Sequence[int],
-        stem_stride: int,
+        strides: Sequence[int],
         num_classes: int,
         in_chans: int,
     ) -> None:
         super().__init__()
-        self.stem = convolution(in_chans, widths[0], 3, stem_stride)
+        self.stem = convolution(in_chans, stem, 3)
         layers: list[nn.Module] = []
-        inputs = widths[0]
-        for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+        inputs = stem
+        for width, count, stride in zip(widths, blocks, strides, strict=True):
             for block in range(count):
-                layers.append(Block(inputs, width, 2 if stage and not block else 1))
+                layers.append(Block(inputs, width, 1 if block else stride))
                 inputs = width
         self.blocks = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -69,10 +77,10 @@ class ResidualNet(nn.Module):
 
 
 def teacher(num_classes: int = 10, in_chans: int = 1) -> nn.Module:
-    """59 M multiply-accumulates, 0.66 M parameters."""
-    return ResidualNet((24, 64, 128), (1, 2, 2), 1, num_classes, in_chans)
+    """58.7 M multiply-accumulates, 0.66 M parameters."""
+    return ResidualNet(24, (24, 64, 128), (1, 2, 2), (1, 2, 2), num_classes, in_chans)
 
 
 def student(num_classes: int = 10, in_chans: int = 1) -> nn.Module:
-    """5.7 M multiply-accumulates, 0.17 M parameters."""
-    return ResidualNet((24, 48, 96), (1, 1, 1), 2, num_classes, in_chans)
+    """5.6 M multiply-accumulates, 0.19 M parameters: it halves the resolution at once."""
+    return ResidualNet(12, (24, 48, 104), (1, 1, 1), (2, 2, 2), num_classes, in_chans)
