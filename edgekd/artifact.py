@@ -137,13 +137,16 @@ class RunDirectory:
         cls.check(path, recipe_hash=recipe_hash, resume=resume)
         run_file = path / "run.json"
         if run_file.exists():
-            for leftover in path.rglob(".*.tmp"):  # of a write that a kill cut short
-                leftover.unlink(missing_ok=True)
             return cls(path, _read_state(run_file))
         run = cls(path, {"schema": 1, "recipe_hash": recipe_hash, "stages": {}})
         write_text(path / "recipe.yaml", recipe_yaml)
         run.save()
         return run
+
+    def tidy(self) -> None:
+        """Remove what writes left that a kill cut short. No other process may be writing here."""
+        for leftover in self.path.rglob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
 
     def save(self) -> None:
         write_json(self.path / "run.json", self.state)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import nn
 
 from edgekd.artifact import RunDirectory, write_json
@@ -31,7 +30,7 @@ from edgekd.models.resolve import resolve_model
 from edgekd.recipe import Recipe
 from edgekd.report import Report
 from edgekd.run_report import write_run_report
-from edgekd.schedule import derive_seed
+from edgekd.schedule import derive_seed, open_accelerator
 from edgekd.stages import STAGES, Stage
 from edgekd.stages.base import StageContext
 from edgekd.stages.distill import Distill
@@ -79,7 +78,7 @@ class Trained:
 class _Run:
     def __init__(self, recipe: Recipe, out: Path, base: Path, resume: bool, progress: Progress) -> None:
         self.recipe, self.out, self.resume = recipe, out, resume
-        self.accelerator = Accelerator()
+        self.accelerator = open_accelerator()
         self.main = self.accelerator.is_main_process
         self.progress: Progress = progress if self.main else (lambda what, done, total: None)
         self.started = time.time()
@@ -99,6 +98,7 @@ class _Run:
             self.run = RunDirectory.open(
                 out, recipe_yaml=recipe.to_yaml(), recipe_hash=recipe.hash(), resume=resume
             )
+            self.run.tidy()
         self.accelerator.wait_for_everyone()
         if not self.main:
             self.run = RunDirectory.open(

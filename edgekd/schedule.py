@@ -1,4 +1,4 @@
-"""What a training is set up with: seeds, batch size, precision, optimizer, learning rate, weight average."""
+"""What a training is set up with: processes, seeds, batch size, precision, optimizer, learning rate, weight average."""
 
 from __future__ import annotations
 
@@ -17,6 +17,15 @@ from edgekd.data.source import Dataset
 from edgekd.errors import PreconditionError, fault
 from edgekd.models.torchvision_shim import ensure_torchvision_ops
 from edgekd.recipe import TrainRecipe
+
+
+def open_accelerator() -> Accelerator:
+    """The processes and the device of this run, as it was launched.
+
+    Without a GPU the CPU has to be asked for: else processes that ``torchrun`` started would each take
+    themselves for the only one.
+    """
+    return Accelerator(cpu=not torch.accelerator.is_available())
 
 
 def derive_seed(*parts: Any) -> int:

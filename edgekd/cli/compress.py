@@ -34,7 +34,10 @@ def compress(
     ] = None,
     json_to: JsonOption = None,
 ) -> None:
-    """Compress a trained model for a device: distil, prune, quantize, export, check, measure, report."""
+    """Compress a trained model for a device: distil, prune, quantize, export, check, measure, report.
+
+    Several GPUs, or several processes on the CPU: torchrun --nproc-per-node 2 -m edgekd compress ...
+    """
     from edgekd.errors import UserInputError, fault
 
     if out is None:
