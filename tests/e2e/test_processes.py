@@ -42,9 +42,7 @@ def test_two_processes_make_one_run(recipe, edgekd, tmp_path):
         ],
     )  # fmt: skip
     command = [sys.executable, *TORCHRUN, "-m", "edgekd", "compress", str(path), "--out", str(out)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=200, check=False, env=dict(os.environ)
-    )
+    done = launch(command)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("report: ") == 1  # one process tells
     assert done.stderr.count("distill epoch 4/4") == 1
@@ -89,9 +87,7 @@ def test_both_processes_end_with_the_same_model(nets, tmp_path):
     script = tmp_path / "probe.py"
     script.write_text(PROBE)
     command = [sys.executable, *TORCHRUN, str(script), str(nets), str(tmp_path)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=200, check=False, env=dict(os.environ)
-    )
+    done = launch(command)
     assert done.returncode == 0, done.stderr
     one, two = (load(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
     assert [name for name in one if not torch.equal(one[name], two[name])] == []
