@@ -38,6 +38,7 @@ _IDENTITIES = frozenset(
 _TWO_TENSORS = frozenset({"add", "mul", "matmul"})
 
 INPUT = Site("", "input", 0)
+_GATE = "silu_gate"
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,10 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = ()) -> Plac
         for value in sorted(wanted)
         if value not in graph.result
     }
+    # x * sigmoid(x) has integer kernels for both halves once the sigmoid's output is quantized too.
+    for call in graph.calls:
+        if call.op == "silu" and {*call.inputs, *call.outputs} <= wanted:
+            points[gate_of(call.site)] = gate_of(call.site)
     inputs = {
         call.site: _site(graph, root[_source(graph, call.inputs[0])])
         for call in integer_calls
@@ -93,7 +98,13 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = ()) -> Plac
         for value in sorted(set(root.values()))
         if (producer := graph.producer(value)) is not None and (limits := _bounds(producer)) is not None
     }
+    bounds |= {site: (0.0, 1.0) for site in points if site.op == _GATE}
     return Placement(points, inputs, bounds)
+
+
+def gate_of(silu: Site) -> Site:
+    """Where the sigmoid inside a SiLU is quantized."""
+    return Site(silu.module, _GATE, silu.nth)
 
 
 def _bounds(call: Call) -> tuple[float, float] | None:

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from edgekd.errors import PreconditionError, RecipeError, fault, nearest
-from edgekd.models.calls import CallMode, Site, record_calls
+from edgekd.models.calls import Site, record_calls
 from edgekd.models.fold import fold_batch_norms
 from edgekd.quant.fake_quant import UNBOUNDED, ActivationQuantizer, WeightFakeQuant
-from edgekd.quant.kernels import fake_quantize_bias
 from edgekd.quant.placement import INPUT, WEIGHTED, Placement, plan_placement
 from edgekd.quant.schemes import QuantScheme
+from edgekd.quant.simulate import FakeQuantMode, range_key
 
 
 class QuantizedModel(nn.Module):
@@ -54,13 +54,15 @@ class QuantizedModel(nn.Module):
         self.float_layers = float_layers
         self.quantizers = nn.ModuleDict(
             {
-                _key(site): ActivationQuantizer(scheme, ranges, bounds=placement.bounds.get(site, UNBOUNDED))
+                range_key(site): ActivationQuantizer(
+                    scheme, ranges, bounds=placement.bounds.get(site, UNBOUNDED)
+                )
                 for site in placement.ranges
             }
         )
 
     def forward(self, x: Tensor) -> Any:
-        mode = _FakeQuantMode(self)
+        mode = FakeQuantMode(self)
         with mode.following(self.model):
             return self.model(mode.quantized(INPUT, x))
 
@@ -116,7 +118,7 @@ class QuantizedModel(nn.Module):
 
     def range_of(self, site: Site) -> tuple[float, float]:
         """``(low, high)`` of the values at ``site``, as observed or learned."""
-        quantizer = self.quantizers[_key(site)]
+        quantizer = self.quantizers[range_key(site)]
         assert isinstance(quantizer, ActivationQuantizer)
         return float(quantizer.low), float(quantizer.high)
 
@@ -131,59 +133,6 @@ class QuantizedModel(nn.Module):
             parametrization.weight_max = other.weight_max
         other.set_phase("frozen")
         return other.eval()
-
-
-class _FakeQuantMode(CallMode):
-    def __init__(self, owner: QuantizedModel) -> None:
-        super().__init__()
-        self._owner = owner
-        self._points = owner.placement.points
-        # While torch traces, the bias stays float: the file's passes round it.
-        rounds = owner.scheme.quantize_bias and not torch.jit.is_tracing()  # type: ignore[attr-defined]
-        self._inputs = owner.placement.inputs if rounds else {}
-
-    def quantized(self, site: Site, value: Any) -> Any:
-        range_site = self._points.get(site)
-        if range_site is None:
-            return value
-        quantizer = self._owner.quantizers[_key(range_site)]
-        self._silent += 1  # the simulation's own tensor calls are not calls of the network
-        try:
-            if isinstance(value, (tuple, list)):
-                return type(value)(quantizer(item) for item in value)
-            return quantizer(value)
-        finally:
-            self._silent -= 1
-
-    def on_call(self, site: Site, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        range_site = self._inputs.get(site)
-        if range_site is not None:
-            args, kwargs = self._with_integer_bias(range_site, args, kwargs)
-        return self.quantized(site, func(*args, **kwargs))
-
-    def _with_integer_bias(
-        self, range_site: Site, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The kernel adds an int32 bias. Its rounding is small, but it decides ties, and every decision that
-        differs from the file's moves later layers by a whole step."""
-        quantizer = self._owner.quantizers[_key(range_site)]
-        assert isinstance(quantizer, ActivationQuantizer)
-        bias = args[2] if len(args) > 2 else kwargs.get("bias")
-        if quantizer.phase not in ("train", "frozen") or bias is None:
-            return args, kwargs
-        self._silent += 1
-        try:
-            bias = fake_quantize_bias(bias, quantizer.step(bias), args[1], self._owner.weight_max)
-        finally:
-            self._silent -= 1
-        if len(args) > 2:
-            return (*args[:2], bias, *args[3:]), kwargs
-        return args, {**kwargs, "bias": bias}
-
-
-def _key(site: Site) -> str:
-    """A ModuleDict key: no dots."""
-    return f"{site.module.replace('.', '/') or 'root'}:{site.op}:{site.nth}"
 
 
 def prepare_qat(

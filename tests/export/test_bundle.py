@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import importlib.util
 import json
 import os
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,16 @@ def test_the_manifest_tells_the_truth(folder: Path, resnet: Any) -> None:
     assert manifest["runtime"] == "onnxruntime" and manifest["device"]["name"] == "raspberry-pi-4b"
     assert Preprocess.model_validate(manifest["preprocess"]) == Preprocess(height=48, width=48, crop_pct=0.9)
     assert json.loads((folder / "labels.json").read_text()) == CLASSES
+
+
+def test_the_script_is_python_3_8() -> None:
+    """JetPack 5 has no later one."""
+    source = resources.files("edgekd.export").joinpath("bundle_run.py").read_text()
+    tree = ast.parse(source, feature_version=(3, 8))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    foreign = {name.partition(".")[0] for name in imported} - set(sys.stdlib_module_names)
+    assert foreign == {"numpy", "onnxruntime", "PIL"}
 
 
 def test_the_page_says_how_to_run_it_on_that_board(folder: Path) -> None:

@@ -129,6 +129,30 @@ def test_shape_arithmetic_is_evaluated_but_for_the_batch() -> None:
     onnx.checker.check_model(proto, full_check=True)
 
 
+def test_arithmetic_on_sizes_does_not_move_the_quantization(tmp_path: Path) -> None:
+    """While torch traces, ``x.shape[2] * 2`` is a tensor operation; it must not count as the first product."""
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+            self.last = nn.Conv2d(4, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            size = x.shape[2] * 2 + x.shape[3] * 3
+            product = self.left(x) * self.right(x)
+            return self.last(product).flatten(1)[:, :size]
+
+    torch.manual_seed(0)
+    x = torch.randn(4, 3, 8, 8)
+    model = prepare_qat(Gated().eval(), x, SCHEMES["u8s8"])
+    model.calibrate([x])
+    model.set_phase("frozen")
+    file = export_quantized(model.eval(), x, tmp_path / "q.onnx", opset=17)
+    report = check_coverage(file.path)
+    assert report.coverage == 1.0 and operators(file.path)["QuantizeLinear"] == len(model.placement.points)
+
+
 def test_constant_folding_leaves_quantized_weights_alone(tmp_path: Path) -> None:
     x = torch.randn(4, 3, 8, 8)
     model = prepare_qat(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()).eval(), x, SCHEMES["u8s8"])

@@ -84,6 +84,26 @@ def test_every_activation_is_on_its_grid_in_a_real_net(name: str) -> None:
         assert all(len(channel.unique()) <= 255 for channel in layer.weight)
 
 
+def test_the_sigmoid_inside_a_silu_is_quantized_too() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(inplace=True), nn.Conv2d(4, 4, 3)).eval()
+    x = torch.randn(4, 3, 8, 8)
+    model = prepare_qat(net, x, SCHEMES["u8s8"])
+    model.calibrate([x])
+    gate = next(q for key, q in model.quantizers.items() if "silu_gate" in key)
+    assert gate.bounds == (0.0, 1.0) and 0.5 < gate.high.item() < 1.0
+    seen: list[Tensor] = []
+    net[2].register_forward_pre_hook(lambda layer, args: seen.append(args[0]))
+    model.eval()
+    with torch.no_grad():
+        for phase in ("frozen", "off"):
+            model.set_phase(phase)  # type: ignore[arg-type]
+            model(x)
+    assert not torch.equal(seen[0], seen[1])
+    torch.testing.assert_close(seen[0], seen[1], atol=0.05, rtol=0)
+    lone = prepare_qat(nn.Sequential(nn.SiLU(), nn.Tanh()), x, SCHEMES["u8s8"])
+    assert not lone.quantizers, "between float operations a SiLU stays whole"
+
+
 def test_fake_quant_off_is_the_float_network() -> None:
     model, x = quantized()
     model.set_phase("off")
