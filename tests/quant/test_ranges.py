@@ -197,3 +197,18 @@ def test_a_tensor_that_is_always_zero_gets_a_usable_scale() -> None:
     quantizer(torch.zeros(4))
     scale, zero_point = quantizer.numbers()
     assert scale == pytest.approx(1 / 255) and zero_point == 0
+
+
+@pytest.mark.parametrize("scheme", ["u8s8", "s8s8"])
+def test_the_path_of_a_gpu_gives_the_same_values(scheme: str) -> None:
+    """There scale and zero point stay tensors; the arithmetic can be checked on any machine."""
+    quantizer = ActivationQuantizer(SCHEMES[scheme], "learned", bounds=(0.0, 6.0))
+    with torch.no_grad():
+        quantizer.low.fill_(-0.4)
+        quantizer.high.fill_(3.7)
+    qmin, qmax = quantizer.scheme.activation_min, quantizer.scheme.activation_max
+    x = torch.linspace(-1, 8, 2000)
+    scale, zero_point = (value.detach() for value in quantizer._differentiable())
+    assert torch.equal(
+        fake_quantize(x, scale, zero_point, qmin, qmax), fake_quantize(x, *quantizer.numbers(), qmin, qmax)
+    )
