@@ -81,7 +81,6 @@ class _Run:
         self.accelerator = open_accelerator()
         self.main = self.accelerator.is_main_process
         self.progress: Progress = progress if self.main else (lambda what, done, total: None)
-        self.started = time.time()
         self.devices: list[DeviceSpec] = [load_device(name) for name in recipe.devices]
         for spec in self.devices:
             plan_opset(recipe, spec)
@@ -162,12 +161,14 @@ class _Run:
             key = f"deploy/{spec.name}"
             folder = self.run.deploy_dir(spec.name)
             if not (self.run.is_done(key) and (folder / "manifest.json").exists()):
+                begun = time.perf_counter()
                 entry = deploy(
                     trained.model, spec, folder, recipe=self.recipe, data=self.data, student=self.student,
                     classes=self.classes, teacher_logits=trained.teacher_logits, baselines=baselines,
                     out=self.out, progress=self.progress,
                 )  # fmt: skip
-                self.run.finish(key, entry=entry.model_dump(mode="json", by_alias=True))
+                facts = entry.model_dump(mode="json", by_alias=True)
+                self.run.finish(key, entry=facts, seconds=time.perf_counter() - begun)
             entries.append(self.run.state["stages"][key]["entry"])
         report = write_run_report(
             self.run, self.recipe, self.data, self.stages_facts(), entries, device=str(self.accelerator.device),

@@ -57,7 +57,7 @@ def write_run_report(
             "torch_device": device,
             "machine": {"cpu": cpu.title, "cores": cpu.cores, "threads": torch.get_num_threads()},
             "seeds": {"run": recipe.seed, "split": recipe.data.split_seed},
-            "seconds": sum(float(stage.get("seconds") or 0) for stage in stages),
+            "seconds": sum(float(part.get("seconds") or 0) for part in (*stages, *run.state["stages"].values())),
             "stages": [_stage(stage) for stage in stages],
             "deploy": list(deploy),
             "warnings": [*data.warnings, *_weights(teacher, "teacher"), *_weights(student, "student")],

@@ -8,6 +8,8 @@ fake-quant as QuantizeLinear / DequantizeLinear. The opset is read back from the
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -38,7 +40,7 @@ def trace_to_onnx(module: nn.Module, example: Tensor, path: Path, *, opset: int)
     module.eval()
     batch = {0: "batch"}
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _no_graph_dump():
             warnings.simplefilter(
                 "ignore"
             )  # deprecation of the exporter itself, tracer hints on Python values
@@ -60,6 +62,21 @@ def trace_to_onnx(module: nn.Module, example: Tensor, path: Path, *, opset: int)
             fault(str(path), "the exporter wrote another opset", got=written, allowed=str(opset))
         )
     return proto
+
+
+@contextmanager
+def _no_graph_dump() -> Iterator[None]:
+    """Keep a failed export from printing the whole graph on stdout.
+
+    torch 2.13 asks whether its log is on by naming the function instead of calling it
+    (``setup_onnx_logging``), and so switches it on each time.
+    """
+    switch = torch._C._jit_set_onnx_log_enabled
+    torch._C._jit_set_onnx_log_enabled = lambda enabled: None
+    try:
+        yield
+    finally:
+        torch._C._jit_set_onnx_log_enabled = switch
 
 
 def opset_of(proto: onnx.ModelProto) -> int:

@@ -256,3 +256,17 @@ def test_a_diverging_loss_keeps_what_was_finished(edgekd, recipe, tmp_path):
     assert "distill" in line and "step" in line and "samples" in line and "lr" in line
     assert (out / "stages" / "01-student" / "model.safetensors").exists()
     assert not list(out.rglob("*.tmp")) and not (out / "stages" / "02-distill" / "metrics.json").exists()
+
+
+def test_a_model_that_cannot_be_exported_is_one_line(edgekd, tmp_path, capfd):
+    (tmp_path / "odd.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "PREPROCESS = {'height': 8, 'width': 8, 'channels': 1, 'mean': [0.3], 'std': [0.35]}\n"
+        "class Odd(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.head = nn.Linear(64, 10)\n"
+        "    def forward(self, x):\n        return self.head(torch.special.erfcx(x.flatten(1)))\n"
+    )
+    done = edgekd("export", f"torch:{tmp_path}/odd.py:Odd", "-o", tmp_path / "odd.onnx")
+    assert done.code == 1 and "erfcx" in done.err and done.err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["odd.py"]
+    assert capfd.readouterr() == ("", "")  # nor what the exporter prints past Python
