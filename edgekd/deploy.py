@@ -202,8 +202,6 @@ def _quantization(
     require_coverage(report, recipe.export.min_coverage, str(path))
     if not spec.int8:
         warnings.append(f"{spec.title} has no int8 kernels: the file is smaller there, not faster")
-    for name, reason in model.float_layers.items():
-        warnings.append(f"{name} stays in float: {reason}")
     return {
         "scheme": spec.scheme, "integer_ops": report.integer_ops, "float_ops": report.float_ops,
         "coverage": report.coverage, "rule": report.rule,

@@ -7,9 +7,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from edgekd.errors import ModelError, PreconditionError, RecipeError, fault, nearest
+from edgekd.models.bake import bake_parametrizations
 from edgekd.prune.check import violations
 from edgekd.prune.eligibility import find_eligible
 from edgekd.prune.mask import NMMask, find_mask, place_mask
@@ -133,7 +133,7 @@ def bake(module: nn.Module) -> list[str]:
 
     Raises:
         PreconditionError: something (fake-quant) is chained after a mask. Nothing was changed; whoever
-            chained it removes both: ``remove_parametrizations(layer, "weight", leave_parametrized=True)``.
+            chained it bakes both: :func:`edgekd.models.bake.bake_parametrizations`.
     """
     layers = masked_layers(module)
     for name, layer in layers.items():
@@ -144,7 +144,7 @@ def bake(module: nn.Module) -> list[str]:
                 fault(name, f"{later} is chained after the mask", fix="remove both together")
             )
     for layer in layers.values():
-        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+        bake_parametrizations(layer)
     return list(layers)
 
 

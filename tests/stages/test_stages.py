@@ -102,9 +102,7 @@ def test_attach_rebuilds_what_apply_left(kind, context, student, nets, digits_te
 
 def test_no_eligible_layer_is_refused_before_training(context, student):
     with pytest.raises(PreconditionError):
-        prune_stage().requires(
-            torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3)), context
-        )
+        prune_stage().requires(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3)), context)
 
 
 def test_squarehead_with_moved_channels_is_refused(context, student):
