@@ -21,10 +21,16 @@ def bake_parametrizations(module: nn.Module) -> None:
         chains = layer.parametrizations
         assert isinstance(chains, nn.ModuleDict)
         values = {name: getattr(layer, name).detach().clone() for name in chains}
+        stored = {name: getattr(chain, "original", None) for name, chain in chains.items()}
         layer.__class__ = parametrize.type_before_parametrizations(layer)
         del layer.parametrizations
         for name, value in values.items():
-            layer.register_parameter(name, nn.Parameter(value))
+            parameter = stored[name]
+            if isinstance(parameter, nn.Parameter) and parameter.shape == value.shape:
+                parameter.data = value  # the same object, so an optimizer built earlier keeps working
+            else:
+                parameter = nn.Parameter(value)
+            layer.register_parameter(name, parameter)
 
 
 def stored_weight(layer: nn.Module) -> Tensor | None:

@@ -122,12 +122,19 @@ def test_works_inside_distributed_data_parallel(nets, image, tmp_path):
 
 def test_works_after_accelerate_prepared_it(nets, image):
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
     net = nets["staged"]()
-    prepared = Accelerator(cpu=True, mixed_precision="bf16").prepare(net)
-    with FeatureCapture(net, ["stage2"]) as capture:
-        prepared(image)
-        (features,) = capture.take()
+    AcceleratorState._reset_state(
+        reset_partial_state=True
+    )  # one precision per process: other tests have theirs
+    try:
+        prepared = Accelerator(cpu=True, mixed_precision="bf16").prepare(net)
+        with FeatureCapture(net, ["stage2"]) as capture:
+            prepared(image)
+            (features,) = capture.take()
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
     assert features.dtype == torch.bfloat16
 
 
