@@ -45,7 +45,7 @@ def test_the_report_has_every_key_of_the_design(whole):
     assert report["data"].keys() >= {"name", "train", "validation", "test"}
     assert sum(report["data"][split] for split in ("train", "validation", "test")) == 1797
     assert report["versions"].keys() >= {"torch", "onnx", "onnxruntime", "numpy", "edgekd"}
-    assert report["seconds"] > sum(stage["seconds"] for stage in report["stages"]) + 1  # and the deployment
+    assert report["seconds"] > sum(stage["seconds"] for stage in report["stages"])  # and the deployment
     names = ["teacher", "student", "distill", "prune", "quantize"]
     assert [stage["name"] for stage in report["stages"]] == names
     for stage in report["stages"]:

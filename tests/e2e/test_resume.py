@@ -37,8 +37,14 @@ RECIPE = {
 def start(recipe: Path, out: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "edgekd", "compress", str(recipe), "--out", str(out), "--resume"]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
-    )
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ),
+        preexec_fn=_hear_sigint,
+    )  # fmt: skip
+
+
+def _hear_sigint() -> None:
+    """A shell's background job, as a CI run may be, hands on an ignored SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def stop_when(
