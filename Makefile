@@ -16,7 +16,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: install
-	$(BIN)/edgekd demo --out $(OUT)
+	$(BIN)/edgekd demo --out $(OUT) --resume
 
 test: install
 	$(BIN)/python -m pytest
