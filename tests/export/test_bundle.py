@@ -209,6 +209,14 @@ def test_bad_images_are_one_line_each_and_the_rest_goes_on(
     assert run(folder, photos[0], "--top", "0").returncode == 2
 
 
+def test_a_reader_that_leaves_early_is_no_error(folder: Path, photos: list[Path]) -> None:
+    command = [sys.executable, folder / "run.py", *photos]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()  # long before the first line is printed
+    assert (process.wait(timeout=60), process.stderr.read()) == (0, b"")
+
+
 def test_a_broken_model_is_one_line(folder: Path, photos: list[Path], tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
