@@ -20,8 +20,8 @@ from edgekd.data.open import open_data
 from edgekd.distill.teacher import Teacher
 from edgekd.evaluation import score, torch_logits
 from edgekd.models.resolve import resolve_model
-from edgekd.recipe import DistillStage, ObjectiveRecipe
 from edgekd.recipe_file import load_recipe, shipped_recipes
+from edgekd.recipe_stages import DistillStage, ObjectiveRecipe
 from edgekd.schedule import derive_seed
 from edgekd.stages.base import StageContext
 from edgekd.stages.teaching import teacher_for

@@ -19,8 +19,9 @@ from torch.nn import functional as F
 from edgekd.data.loader import train_loader
 from edgekd.data.open import open_data
 from edgekd.models.resolve import resolve_model
-from edgekd.recipe import AugmentRecipe, DataRecipe, InputRecipe, ObjectiveRecipe, TrainRecipe
+from edgekd.recipe import DataRecipe, InputRecipe
 from edgekd.recipe_file import shipped_recipes
+from edgekd.recipe_stages import AugmentRecipe, ObjectiveRecipe, TrainRecipe
 from edgekd.train import fit
 
 

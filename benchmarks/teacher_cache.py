@@ -10,8 +10,9 @@ from conditions import write
 
 from edgekd.data.open import open_data
 from edgekd.models.resolve import resolve_model
-from edgekd.recipe import AugmentRecipe, DataRecipe, ObjectiveRecipe, TrainRecipe
+from edgekd.recipe import DataRecipe
 from edgekd.recipe_file import load_recipe, shipped_recipes
+from edgekd.recipe_stages import AugmentRecipe, ObjectiveRecipe, TrainRecipe
 from edgekd.stages.base import StageContext
 from edgekd.stages.teaching import teacher_for
 from edgekd.train import fit

@@ -12,7 +12,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from edgekd.errors import RecipeError, fault, nearest
-from edgekd.recipe import STAGE_KINDS, STAGE_NAMES, Recipe
+from edgekd.recipe import Recipe
+from edgekd.recipe_stages import STAGE_KINDS, STAGE_NAMES
 
 _FLAGS = {"data": "add data: {path: ...} or --data PATH"}
 

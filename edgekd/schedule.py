@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from edgekd.data.source import Dataset
 from edgekd.errors import PreconditionError, fault
 from edgekd.models.torchvision_shim import ensure_torchvision_ops
-from edgekd.recipe import TrainRecipe
+from edgekd.recipe_stages import TrainRecipe
 
 
 def open_accelerator() -> Accelerator:

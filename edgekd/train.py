@@ -31,7 +31,7 @@ from edgekd.errors import PreconditionError, fault
 from edgekd.loss_guard import LossGuard
 from edgekd.preprocess import Preprocess
 from edgekd.quant.qat import QuantizedModel
-from edgekd.recipe import TrainRecipe
+from edgekd.recipe_stages import TrainRecipe
 from edgekd.schedule import (
     augment_seed,
     autocast_dtype,

@@ -127,7 +127,8 @@ def digits_teacher(nets: Path) -> str:
 
     from edgekd.data.open import open_data
     from edgekd.models.resolve import resolve_model
-    from edgekd.recipe import AugmentRecipe, DataRecipe, InputRecipe, ObjectiveRecipe, TrainRecipe
+    from edgekd.recipe import DataRecipe, InputRecipe
+    from edgekd.recipe_stages import AugmentRecipe, ObjectiveRecipe, TrainRecipe
     from edgekd.train import fit
 
     data = open_data(DataRecipe(path="builtin:digits"), base=nets)

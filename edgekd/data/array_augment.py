@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from edgekd.data.batches import normalise_planes
 from edgekd.data.hashing import uniforms
 from edgekd.preprocess import Preprocess
-from edgekd.recipe import AugmentRecipe
+from edgekd.recipe_stages import AugmentRecipe
 
 _DRAWS = 8
 # Z. Zhong et al., "Random Erasing Data Augmentation", AAAI 2020, arXiv:1708.04896; timm's ranges.

@@ -17,7 +17,7 @@ import torch
 from edgekd.errors import RecipeError, fault
 from edgekd.models.torchvision_shim import ensure_torchvision_ops
 from edgekd.preprocess import Preprocess
-from edgekd.recipe import AugmentRecipe
+from edgekd.recipe_stages import AugmentRecipe
 
 if TYPE_CHECKING:
     from PIL import Image

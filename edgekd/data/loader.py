@@ -27,7 +27,7 @@ from edgekd.data.image_augment import ImageAugment, kept_generators
 from edgekd.data.mixing import is_mixing, mix_batch
 from edgekd.data.source import Split
 from edgekd.preprocess import Preprocess
-from edgekd.recipe import AugmentRecipe
+from edgekd.recipe_stages import AugmentRecipe
 
 Batch = dict[str, torch.Tensor]
 _MIX = 0x6D6978  # keeps the batch's stream apart from its first sample's

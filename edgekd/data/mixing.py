@@ -11,7 +11,7 @@ import torch
 
 from edgekd.data.image_augment import kept_generators, seed_generators
 from edgekd.models.torchvision_shim import ensure_torchvision_ops
-from edgekd.recipe import AugmentRecipe
+from edgekd.recipe_stages import AugmentRecipe
 
 
 def is_mixing(augment: AugmentRecipe) -> bool:

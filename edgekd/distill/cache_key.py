@@ -14,7 +14,7 @@ import numpy as np
 from edgekd.artifact import write_json
 from edgekd.errors import OutputError, fault
 from edgekd.preprocess import Preprocess
-from edgekd.recipe import AugmentRecipe
+from edgekd.recipe_stages import AugmentRecipe
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from edgekd.distill.features import match_layers
 from edgekd.distill.objectives import build_objective
 from edgekd.distill.objectives.base import Needs, Objective, Outputs
 from edgekd.errors import PreconditionError, RecipeError, fault
-from edgekd.recipe import ObjectiveRecipe, TrainRecipe
+from edgekd.recipe_stages import ObjectiveRecipe, TrainRecipe
 
 
 class DistillationLoss:

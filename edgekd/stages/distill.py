@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from edgekd.errors import PostconditionError, fault
-from edgekd.recipe import DistillStage
+from edgekd.recipe_stages import DistillStage
 from edgekd.stages.base import StageContext, StageOutcome
 from edgekd.stages.teaching import require_training, teacher_for
 from edgekd.train import fit

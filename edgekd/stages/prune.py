@@ -13,7 +13,7 @@ from edgekd.prune.apply import attach, check_masks, freeze_masks, masked_layers,
 from edgekd.prune.eligibility import find_eligible
 from edgekd.prune.pattern import Pattern
 from edgekd.prune.permute import permute_channels
-from edgekd.recipe import PruneStage
+from edgekd.recipe_stages import PruneStage
 from edgekd.stages.base import StageContext, StageOutcome
 from edgekd.stages.distill import require_finite
 from edgekd.stages.teaching import require_training, teacher_for

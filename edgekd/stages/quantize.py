@@ -11,7 +11,7 @@ from torch import nn
 from edgekd.errors import PostconditionError, PreconditionError, fault
 from edgekd.quant.qat import QuantizedModel, prepare_qat
 from edgekd.quant.schemes import get_scheme
-from edgekd.recipe import QuantizeStage
+from edgekd.recipe_stages import QuantizeStage
 from edgekd.stages.base import StageContext, StageOutcome
 from edgekd.stages.distill import require_finite
 from edgekd.stages.teaching import require_training, teacher_for

@@ -11,7 +11,7 @@ from edgekd.distill.loss import DistillationLoss
 from edgekd.distill.teacher import Teacher, fingerprint
 from edgekd.distill.teacher_cache import TeacherCache
 from edgekd.errors import PreconditionError, fault
-from edgekd.recipe import TrainRecipe
+from edgekd.recipe_stages import TrainRecipe
 from edgekd.schedule import augment_seed, autocast_dtype, batch_size_for, require_batch
 from edgekd.stages.base import StageContext
 

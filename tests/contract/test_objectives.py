@@ -13,7 +13,7 @@ from edgekd.distill import objectives
 from edgekd.distill.objectives import OBJECTIVES, build_objective
 from edgekd.distill.objectives.base import Needs, Outputs
 from edgekd.errors import PreconditionError, RecipeError
-from edgekd.recipe import ObjectiveRecipe, TrainRecipe
+from edgekd.recipe_stages import ObjectiveRecipe, TrainRecipe
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NAMES = sorted(OBJECTIVES)

@@ -15,7 +15,7 @@ from edgekd.data.image_augment import ImageAugment, kept_generators
 from edgekd.errors import RecipeError
 from edgekd.models.torchvision_shim import ensure_torchvision_ops
 from edgekd.preprocess import Preprocess
-from edgekd.recipe import AugmentRecipe
+from edgekd.recipe_stages import AugmentRecipe
 
 GRAY = Preprocess(height=8, width=8, channels=1, mean=(0.3,), std=(0.35,))
 RGB = Preprocess(height=8, width=8)

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 from edgekd.data import Dataset, Split, eval_batches, eval_loader, open_data, train_loader
 from edgekd.data.source import SampleError
 from edgekd.preprocess import Preprocess
-from edgekd.recipe import AugmentRecipe, DataRecipe
+from edgekd.recipe import DataRecipe
+from edgekd.recipe_stages import AugmentRecipe
 
 SMALL = Preprocess(height=8, width=8, channels=1, mean=(0.3,), std=(0.35,))
 LARGE = Preprocess(height=32, width=32)

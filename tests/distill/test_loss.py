@@ -7,7 +7,7 @@ from edgekd.distill.features import FeatureCapture
 from edgekd.distill.loss import DistillationLoss
 from edgekd.distill.objectives.base import Needs, Outputs
 from edgekd.errors import PreconditionError, RecipeError
-from edgekd.recipe import ObjectiveRecipe, TrainRecipe
+from edgekd.recipe_stages import ObjectiveRecipe, TrainRecipe
 
 
 def loss_of(train: TrainRecipe | None = None, **objectives) -> DistillationLoss:

@@ -17,7 +17,7 @@ from edgekd.distill.teacher import Teacher, fingerprint
 from edgekd.distill.teacher_cache import TeacherCache
 from edgekd.errors import ModelError, PreconditionError, RecipeError
 from edgekd.preprocess import Preprocess
-from edgekd.recipe import AugmentRecipe
+from edgekd.recipe_stages import AugmentRecipe
 
 COUNT = 22
 IMAGES = torch.randn(COUNT, 6, generator=torch.Generator().manual_seed(0))

@@ -13,7 +13,7 @@ from edgekd.distill.cache_key import CacheKey
 from edgekd.distill.teacher_cache import TeacherCache, bytes_needed
 from edgekd.errors import ModelError, OutputError, PreconditionError
 from edgekd.preprocess import Preprocess
-from edgekd.recipe import AugmentRecipe
+from edgekd.recipe_stages import AugmentRecipe
 
 SAMPLES = np.array([2, 3, 5, 7, 11, 13, 17, 19])  # source indices: neither dense nor from 0
 torch.manual_seed(0)

@@ -62,7 +62,8 @@ from pathlib import Path
 import torch
 from edgekd.data.open import open_data
 from edgekd.models.resolve import resolve_model
-from edgekd.recipe import AugmentRecipe, DataRecipe, InputRecipe, ObjectiveRecipe, TrainRecipe
+from edgekd.recipe import DataRecipe, InputRecipe
+from edgekd.recipe_stages import AugmentRecipe, ObjectiveRecipe, TrainRecipe
 from edgekd.schedule import open_accelerator
 from edgekd.train import fit
 import safetensors.torch

@@ -10,7 +10,8 @@ from edgekd.data.open import open_data
 from edgekd.errors import PostconditionError, PreconditionError
 from edgekd.models.resolve import resolve_model
 from edgekd.quant.qat import QuantizedModel
-from edgekd.recipe import AugmentRecipe, DataRecipe, InputRecipe, ObjectiveRecipe, PruneStage, QuantizeStage
+from edgekd.recipe import DataRecipe, InputRecipe
+from edgekd.recipe_stages import AugmentRecipe, ObjectiveRecipe, PruneStage, QuantizeStage
 from edgekd.stages.base import StageContext
 from edgekd.stages.prune import Prune
 from edgekd.stages.quantize import Quantize

@@ -11,7 +11,8 @@ from edgekd.data.open import open_data
 from edgekd.distill.teacher import Teacher
 from edgekd.errors import PreconditionError, TrainingDivergedError
 from edgekd.models.resolve import resolve_model
-from edgekd.recipe import AugmentRecipe, DataRecipe, InputRecipe, ObjectiveRecipe, TrainRecipe
+from edgekd.recipe import DataRecipe, InputRecipe
+from edgekd.recipe_stages import AugmentRecipe, ObjectiveRecipe, TrainRecipe
 from edgekd.schedule import learning_rate
 from edgekd.train import FitResult, fit
 

@@ -8,7 +8,7 @@ from edgekd.distill.objectives.ce import CrossEntropy
 from edgekd.distill.objectives.kd import KnowledgeDistillation
 from edgekd.distill.objectives.squarehead import SquareHead
 from edgekd.errors import RecipeError, fault, nearest
-from edgekd.recipe import ObjectiveRecipe, TrainRecipe
+from edgekd.recipe_stages import ObjectiveRecipe, TrainRecipe
 
 _KINDS = (
     ObjectiveKind("ce", CrossEntropy.build, "cross-entropy with the labels (label_smoothing, mixup)"),

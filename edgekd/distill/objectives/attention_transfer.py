@@ -23,7 +23,7 @@ from torch import Tensor
 
 from edgekd.distill.objectives.base import Needs, Outputs, check_pairs, layer_names
 from edgekd.errors import PreconditionError, fault
-from edgekd.recipe import ObjectiveRecipe, TrainRecipe
+from edgekd.recipe_stages import ObjectiveRecipe, TrainRecipe
 
 
 def attention_map(features: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from edgekd.errors import PreconditionError, RecipeError, fault
-from edgekd.recipe import ObjectiveRecipe, TrainRecipe
+from edgekd.recipe_stages import ObjectiveRecipe, TrainRecipe
 
 
 @dataclass(frozen=True)

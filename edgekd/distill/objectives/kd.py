@@ -17,7 +17,7 @@ from torch import Tensor
 
 from edgekd.distill.objectives.base import Needs, Outputs, required
 from edgekd.errors import PreconditionError, fault
-from edgekd.recipe import ObjectiveRecipe, TrainRecipe
+from edgekd.recipe_stages import ObjectiveRecipe, TrainRecipe
 
 DEFAULT_TEMPERATURE = 4.0
 
