@@ -17,9 +17,10 @@ import torch
 from torch import nn
 
 from edgekd.artifact import RunDirectory, write_json
+from edgekd.baselines import Baselines, write_baselines
 from edgekd.data.open import open_data
 from edgekd.data.source import Dataset, Progress
-from edgekd.deploy import Baselines, deploy, plan_opset, write_baselines
+from edgekd.deploy import deploy, plan_opset
 from edgekd.device import DeviceSpec, load_device
 from edgekd.errors import DataError, fault
 from edgekd.evaluation import score, torch_logits

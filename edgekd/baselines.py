@@ -1,0 +1,83 @@
+"""The fp32 files that every deployed file is compared with: the same student before pruning and quantization,
+and the teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgekd.data.source import Dataset, Progress
+from edgekd.evaluation import onnx_logits, score
+from edgekd.export.write import compressed_size, export_float
+from edgekd.models.loaded import LoadedModel
+
+STUDENT_FP32, TEACHER_FP32 = "student fp32", "teacher fp32"
+
+
+@dataclass
+class Baselines:
+    """The fp32 files that every deployed file is compared with; ``teacher`` is None without a teacher."""
+
+    student: Path
+    teacher: Path | None
+    metrics: dict[str, dict[str, Any]]
+
+
+def write_baselines(
+    folder: Path,
+    dense: nn.Module,
+    teacher: LoadedModel | None,
+    student: LoadedModel,
+    *,
+    data: Dataset,
+    teacher_logits: np.ndarray | None,
+    opset: int,
+    progress: Progress | None,
+) -> Baselines:
+    """The student before pruning and quantization, and the teacher, as fp32 ONNX, batch norms folded.
+
+    A black-box teacher is its own baseline. Files that stand already are kept.
+    """
+    example = torch.zeros(2, *student.preprocess.input_shape)
+    student_file = folder / "student-fp32.onnx"
+    if not student_file.exists():
+        export_float(dense.cpu(), example, student_file, opset=opset)
+    teacher_file: Path | None = None
+    if teacher is not None:
+        black_box = getattr(teacher.module, "path", None) if teacher.weights == "onnx" else None
+        teacher_file = Path(black_box) if black_box else folder / "teacher-fp32.onnx"
+        if not teacher_file.exists():
+            export_float(
+                teacher.module.cpu(),
+                torch.zeros(2, *teacher.preprocess.input_shape),
+                teacher_file,
+                opset=opset,
+            )
+    metrics = {}
+    for label, file, preprocess in (
+        (STUDENT_FP32, student_file, student.preprocess),
+        (TEACHER_FP32, teacher_file, teacher.preprocess if teacher else student.preprocess),
+    ):
+        if file is not None:
+            logits = onnx_logits(file, data.test, preprocess, what=f"evaluate {label}", progress=progress)
+            metrics[label] = score(logits, data.test, teacher_logits)
+    return Baselines(student_file, teacher_file, metrics)
+
+
+def baseline_facts(baselines: Baselines, out: Path) -> dict[str, Any]:
+    """The ``baseline`` entry of report.json; latencies are filled in by whoever measures."""
+
+    def facts(path: Path, label: str) -> dict[str, Any]:
+        name = str(path.relative_to(out)) if path.is_relative_to(out) else path.name
+        return {"file": name, "size_bytes": path.stat().st_size, "compressed_bytes": compressed_size(path),
+                "metrics": baselines.metrics[label], "latency": []}  # fmt: skip
+
+    entry = facts(baselines.student, STUDENT_FP32)
+    if baselines.teacher is not None:
+        entry["teacher"] = facts(baselines.teacher, TEACHER_FP32)
+    return entry
