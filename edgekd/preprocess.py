@@ -8,7 +8,7 @@ of the deployed pipeline. numpy and Pillow only.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -37,10 +37,24 @@ class Preprocess(BaseModel):
     crop_pct: float = Field(default=1.0, gt=0, le=1)
     crop_mode: Literal["center", "squash"] = "center"
 
+    input_name: ClassVar[str] = "input"
+
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """``(channels, height, width)``"""
         return (self.channels, self.height, self.width)
+
+    def example_shape(self, batch: int) -> tuple[int, ...]:
+        """``(batch, channels, height, width)``"""
+        return (batch, *self.input_shape)
+
+    def example(self, batch: int) -> np.ndarray:
+        """Zeros, float32: structure and cost depend on shapes alone."""
+        return np.zeros(self.example_shape(batch), np.float32)
+
+    def files(self) -> dict[str, str]:
+        """What must stand beside the model, by name: nothing."""
+        return {}
 
     def resize_crop(self, image: Image.Image) -> Image.Image:
         """``image`` in the model's mode (L or RGB), resized and centre-cropped to ``(width, height)``."""

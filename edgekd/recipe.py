@@ -36,18 +36,26 @@ class InputRecipe(Strict):
     std: tuple[float, ...] | None = None
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
     crop_pct: float | None = Field(default=None, gt=0, le=1)
+    max_length: int | None = Field(default=None, ge=4, description="tokens; longer text is cut")
 
 
 class DataRecipe(Strict):
     """Where the samples come from and how they are split."""
 
     path: str = Field(
-        description="folder, .csv/.parquet/.npz file, or builtin:fashion-mnist, builtin:digits, builtin:elpv"
+        description="folder, .csv/.jsonl/.parquet/.npz file, or builtin:NAME such as builtin:fashion-mnist"
     )
     labels: bool = Field(
         default=True, description="false: ground-truth labels are never read, not even if present"
     )
     image_column: str = "path"
+    text_column: str = "text"
+    pair_column: str | None = Field(
+        default=None, description="the second text of a pair; unset: text_pair where the table has it"
+    )
+    label_separator: str | None = Field(
+        default=None, min_length=1, description="several labels in one cell of a text table, such as '|'"
+    )
     label_column: str = "label"
     split_column: str | None = None
     validation_fraction: float = Field(default=0.1, gt=0, lt=0.9)
@@ -93,7 +101,7 @@ class LimitsRecipe(Strict):
 class Recipe(Strict):
     name: str = "custom"
     description: str = ""
-    task: Literal["image-classification"] = "image-classification"
+    task: Literal["image-classification", "text-classification"] = "image-classification"
     seed: int = Field(default=0, ge=0)
     teacher: str | None = Field(
         default=None, description="timm:, torch:, onnx: or a directory; null trains without one"
