@@ -1,0 +1,197 @@
+"""Every vision family at its native resolution: export, agreement, integer coverage, int8 against own fp32.
+
+The weights are random unless ``--pretrained`` (kernels do not care). Batch norms get random gammas and the
+statistics of real images, so that no channel is dead; the classifier is fitted to real images by least
+squares, so that a top-1 is a decision and not a tie. Latency: one thread, both files in processes of their
+own, rounds interleaved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from conditions import write
+from photos import photos
+from torch import nn
+
+from edgekd.errors import EdgeKDError
+from edgekd.export.coverage import check_coverage
+from edgekd.export.parity import parity_of_file
+from edgekd.export.write import export_float, export_quantized
+from edgekd.models.torchvision_shim import ensure_torchvision_ops
+from edgekd.profiles import measure
+from edgekd.quant.qat import prepare_qat
+from edgekd.quant.schemes import get_scheme
+
+CONVOLUTIONS = (
+    "resnet18", "resnet50", "regnety_002", "mobilenetv2_100", "mobilenetv3_small_050",
+    "mobilenetv3_large_100", "mobilenetv4_conv_small", "efficientnet_lite0", "efficientnet_b0",
+    "ghostnet_100", "repvgg_a0", "mobileone_s0",
+)  # fmt: skip
+HYBRIDS = (
+    "convnext_atto", "edgenext_xx_small", "fastvit_t8", "efficientvit_b0", "mobilevit_xxs", "levit_128s",
+    "tiny_vit_5m_224", "poolformer_s12",
+)  # fmt: skip
+TRANSFORMERS = (
+    "vit_tiny_patch16_224", "deit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "mixer_s32_224",
+)  # fmt: skip
+GROUPS = {"conv": CONVOLUTIONS, "hybrid": HYBRIDS, "transformer": TRANSFORMERS}
+OPSET = 17
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*", help=f"timm names or groups ({', '.join(GROUPS)}); all of them")
+    parser.add_argument("--photos", type=Path, help="a folder of photos; Fashion-MNIST without it")
+    parser.add_argument("--images", type=int, default=200, help="for the agreement; 0 skips it")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--pretrained", action="store_true")
+    parser.add_argument("--keep", type=Path, help="a folder for the ONNX files")
+    parser.add_argument("--name", default="vision-families-1-thread", help="of the result file")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    ensure_torchvision_ops()
+    named = options.models or list(GROUPS)
+    rows: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for model in [entry for name in named for entry in GROUPS.get(name, (name,))]:
+            rows[model] = one(model, folder, options)
+            print(model, json.dumps(rows[model]), flush=True)
+    ratios = [row["speedup"] for row in rows.values() if "speedup" in row]
+    mean = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else None
+    write(options.name, {"geometric_mean_speedup": mean, "models": rows})
+    print(table(rows))
+
+
+def one(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """One model's row; a failure is a row that says why."""
+    row: dict[str, Any] = {}
+    try:
+        model, size = build(name, pretrained=options.pretrained, folder=options.photos)
+        seen = torch.from_numpy(photos(size, 32, options.photos, seed=1)[0])
+        row["size"] = size
+        float_file, integer_file = folder / f"{name}-fp32.onnx", folder / f"{name}-int8.onnx"
+        start = time.perf_counter()
+        export_float(model, seen[:2], float_file, opset=OPSET)
+        row["fp32_export_s"] = round(time.perf_counter() - start, 1)
+        start = time.perf_counter()
+        quantized = prepare_qat(model, seen[:2], get_scheme("u8s8"))
+        quantized.calibrate(seen.split(8))
+        row["prepare_s"] = round(time.perf_counter() - start, 1)
+        start = time.perf_counter()
+        notes = export_quantized(quantized, seen[:2], integer_file, opset=OPSET).notes
+        row["int8_export_s"] = round(time.perf_counter() - start, 1)
+        row["notes"] = list(notes)
+        for rule in ("x86", "arm"):
+            covered = check_coverage(integer_file, rule)  # type: ignore[arg-type]
+            row[rule] = {
+                "integer_ops": covered.integer_ops,
+                "float_ops": covered.float_ops,
+                "mac_coverage": covered.mac_coverage,
+                "leftover_qdq": covered.leftover_qdq,
+                "float_nodes": covered.float_nodes,
+            }
+        row["mb"] = [round(file.stat().st_size / 1e6, 2) for file in (float_file, integer_file)]
+        if options.images:
+            row["agreement"] = agreement(quantized, integer_file, size, options)
+        measured = measure(
+            {"fp32": float_file, "int8": integer_file},
+            threads=1, rounds=options.rounds, runs=options.runs, warmup=5,
+        )  # fmt: skip
+        ratio = measured.ratio("fp32", "int8")
+        row["speedup"], row["interval"] = round(ratio.value, 3), [round(ratio.low, 3), round(ratio.high, 3)]
+        row["p50_ms"] = {
+            label: round(report.to_json()["p50_ms"], 3) for label, report in measured.reports.items()
+        }
+    except (EdgeKDError, RuntimeError) as error:
+        row["error"] = f"{type(error).__name__}: {error}"
+    return row
+
+
+def build(name: str, *, pretrained: bool, folder: Path | None) -> tuple[nn.Module, int]:
+    """The timm model in eval mode, and its native resolution."""
+    import timm
+
+    torch.manual_seed(0)
+    model = timm.create_model(name, pretrained=pretrained)
+    size = int(model.pretrained_cfg["input_size"][-1])
+    if not pretrained:
+        inputs, labels = (torch.from_numpy(part) for part in photos(size, 96, folder, seed=2))
+        norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        for norm in norms:
+            norm.momentum = None  # the plain mean over the passes below
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+        with torch.no_grad():
+            if norms:
+                model.train()(inputs[:32])
+            fit_classifier(model.eval(), inputs, labels)
+    return model.eval(), size
+
+
+def fit_classifier(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> None:
+    """Ridge regression from what the classifier reads to one-hot labels."""
+    heads = [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, nn.Linear) and layer.out_features == model.num_classes
+    ]
+    read: dict[nn.Module, list[torch.Tensor]] = {head: [] for head in heads}
+    for head in heads:
+        head.register_forward_pre_hook(lambda layer, given: read[layer].append(given[0]))
+    for batch in inputs.split(32):
+        model(batch)
+    for head in heads:
+        head._forward_pre_hooks.clear()
+        if not read[head]:
+            continue
+        features = torch.cat(read[head]).double()
+        center, spread = features.mean(0), features.std() + 1e-12
+        x = (features - center) / spread
+        targets = nn.functional.one_hot(labels, head.out_features).double() - 0.1
+        weight = x.T @ torch.linalg.solve(x @ x.T + 0.1 * x.shape[1] * torch.eye(len(x)), targets) / spread
+        head.weight.copy_(weight.T)
+        head.bias.copy_(-(center @ weight))
+
+
+def agreement(
+    quantized: nn.Module, file: Path, size: int, options: argparse.Namespace
+) -> dict[str, float | int]:
+    images, _ = photos(size, options.images, options.photos, seed=3)
+
+    @torch.no_grad()
+    def answer(batch: Any) -> Any:
+        return quantized.eval()(torch.from_numpy(batch)).numpy()
+
+    quantized.set_phase("frozen")  # type: ignore[operator]
+    found = parity_of_file(file, answer, (images[k : k + 20] for k in range(0, len(images), 20)))
+    return {"samples": found.samples, "top1": found.agreement, "max_abs_diff": found.max_abs_diff}
+
+
+def table(rows: dict[str, Any]) -> str:
+    lines = [f"{'model':32} {'x':>6} {'fp32':>8} {'int8':>8} {'x86':>6} {'arm':>6} {'left':>4} {'top-1':>6}"]
+    for name, row in rows.items():
+        if "error" in row:
+            lines.append(f"{name:32} {row['error'][:80]}")
+            continue
+        macs = [f"{row[rule]['mac_coverage']:6.3f}" if row[rule]["mac_coverage"] is not None else "     ?"
+                for rule in ("x86", "arm")]  # fmt: skip
+        agreed = f"{row['agreement']['top1']:6.3f}" if "agreement" in row else "     -"
+        lines.append(
+            f"{name:32} {row['speedup']:6.2f} {row['p50_ms']['fp32']:8.2f} {row['p50_ms']['int8']:8.2f} "
+            f"{' '.join(macs)} {row['x86']['leftover_qdq']:4d} {agreed}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
