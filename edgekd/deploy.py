@@ -26,6 +26,7 @@ from edgekd.quant.qat import QuantizedModel
 from edgekd.quant.schemes import get_scheme
 from edgekd.recipe import Recipe
 from edgekd.report.schema import DeployFacts
+from edgekd.variants import INT8, Variant, explain, fastest
 
 
 def plan_opset(recipe: Recipe, spec: DeviceSpec) -> int:
@@ -66,7 +67,7 @@ def deploy(
     """
     model = model.cpu().eval()
     preprocess = student.preprocess
-    example = torch.zeros(2, *preprocess.input_shape)
+    example = torch.from_numpy(preprocess.example(2))
     opset = plan_opset(recipe, spec)
     warnings: list[str] = []
     reference: nn.Module = model
@@ -78,22 +79,31 @@ def deploy(
     else:
         file = export_float(model, example, path, opset=opset, metadata=metadata)
     check_opset(spec, file.opset)
+    quantization = quantization_facts(reference, path, recipe, spec, warnings)
+    rows: list[dict[str, Any]] = []
+    if isinstance(reference, QuantizedModel) and spec.name == "cpu" and recipe.export.choose == "fastest":
+        trained = Variant(INT8, reference, file)
+        chosen, rows = fastest(trained, example, folder, recipe=recipe, data=data, preprocess=preprocess,
+                               opset=opset, metadata=metadata, progress=progress)  # fmt: skip
+        if chosen is not trained:
+            reference, file = chosen.model, chosen.file
+            warnings.append(explain(chosen, rows))
+            quantization = quantization_facts(reference, path, recipe, spec, warnings, gate=False)
     warnings += file.notes
     sparsity = sparsity_facts(model, path, recipe, spec, warnings)
-    quantization = quantization_facts(reference, path, recipe, spec, warnings)
     agreement = parity_facts(reference, path, data, recipe, student, progress)
     logits = onnx_logits(path, data.test, preprocess, what=f"evaluate {spec.name}", progress=progress)
     metrics = score(logits, data.test, teacher_logits)
     write_bundle(
         folder, model_file=path, classes=list(classes), preprocess=preprocess, device=spec,
         facts={"edgekd": __version__, "recipe": recipe.name, "top1": metrics["top1"], "scheme": spec.scheme
-               if isinstance(model, QuantizedModel) else "fp32", "pattern": sparsity and sparsity["pattern"]},
+               if isinstance(reference, QuantizedModel) else "fp32", "pattern": sparsity and sparsity["pattern"]},
     )  # fmt: skip
     entry: dict[str, Any] = {
         "device": spec.name, "device_title": spec.title, "runtime": spec.runtime, "metrics": metrics,
         "file": str(path.relative_to(out)), "sha256": file.sha256, "size_bytes": file.size_bytes,
         "compressed_bytes": file.compressed_bytes, "parity": agreement, "sparsity": sparsity,
-        "quantization": quantization, "opset": file.opset, "warnings": warnings,
+        "quantization": quantization, "variants": rows, "opset": file.opset, "warnings": warnings,
         "baseline": baseline_facts(baselines, out),
     }  # fmt: skip
     measure_deployed(entry, path, baselines, recipe, spec, progress)

@@ -53,9 +53,13 @@ def sparsity_facts(
 
 
 def quantization_facts(
-    model: nn.Module, path: Path, recipe: Recipe, spec: DeviceSpec, warnings: list[str]
+    model: nn.Module, path: Path, recipe: Recipe, spec: DeviceSpec, warnings: list[str], *, gate: bool = True
 ) -> dict[str, Any] | None:
-    """The kernel-coverage gate, under the device's rule; the other rules are reported beside it."""
+    """The kernel-coverage gate, under the device's rule; the other rules are reported beside it.
+
+    Args:
+        gate: False for a file that keeps layers in float on purpose.
+    """
     if not isinstance(model, QuantizedModel):
         return None
     reports = {rule: check_coverage(path, rule) for rule in ("x86", "arm")}
@@ -66,8 +70,9 @@ def quantization_facts(
             "coverage counts the layers that the file asks to run in int8; TensorRT chooses its kernels on the "
             "board: not checked here"
         )
-    require_coverage(report, recipe.export.min_coverage, str(path))
-    if not spec.int8:
+    if gate:
+        require_coverage(report, recipe.export.min_coverage, str(path))
+    if gate and not spec.int8:
         warnings.append(f"{spec.title} has no int8 kernels: the file is smaller there, not faster")
     return {
         "scheme": spec.scheme, "integer_ops": report.integer_ops, "float_ops": report.float_ops,

@@ -24,7 +24,7 @@ from typing import Literal
 import yaml
 from pydantic import Field, model_validator
 
-from edgekd.recipe_stages import PruneStage, Stage, Strict
+from edgekd.recipe_stages import PruneStage, Stage, Strict, TrainRecipe
 
 
 class InputRecipe(Strict):
@@ -79,6 +79,10 @@ class ExportRecipe(Strict):
         default=0.98, ge=0, le=1, description="same top-1, torch against the ONNX file"
     )
     parity_samples: int = Field(default=1024, ge=1)
+    choose: Literal["fastest", "as-trained"] = Field(
+        default="fastest",
+        description="fastest: of the trained integers, a mix and float, what this machine runs fastest",
+    )
     opset: int | None = None
 
 
@@ -133,12 +137,16 @@ class Recipe(Strict):
             if self.student == "same":
                 raise ValueError("student: 'same' needs a teacher")
             for stage in self.stages:
+                if not isinstance(stage, TrainRecipe):
+                    continue
                 taught = [name for name in stage.objectives if name != "ce"]
                 if taught and not (isinstance(stage, PruneStage) and stage.teacher == "dense"):
                     raise ValueError(
                         f"stages: {stage.stage}: objective {taught[0]!r} needs a teacher; only 'ce' does not"
                     )
-        if not self.data.labels and any("ce" in stage.objectives for stage in self.stages):
+        if not self.data.labels and any(
+            "ce" in stage.objectives for stage in self.stages if isinstance(stage, TrainRecipe)
+        ):
             raise ValueError("data.labels is false, but an objective 'ce' reads labels; use kd alone")
         return self
 

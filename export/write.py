@@ -11,6 +11,7 @@ import copy
 import lzma
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ _MAX_BYTES = 2**31 - 1  # protobuf's own limit on one message
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A file on disk, checked. ``compressed_bytes`` is its size under xz.
+    """A file on disk, checked.
 
     Attributes:
         notes: what a reader of the report should know about the graph, one sentence each.
@@ -47,11 +48,16 @@ class ExportedFile:
     opset: int
     sha256: str
     size_bytes: int
-    compressed_bytes: int
     notes: tuple[str, ...] = ()
 
+    @cached_property
+    def compressed_bytes(self) -> int:
+        """The file's size under xz, read when first asked for: large float files take seconds."""
+        return compressed_size(self.path)
+
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "path": self.path.name, "notes": list(self.notes)}
+        own = {**asdict(self), "compressed_bytes": self.compressed_bytes}
+        return {**own, "path": self.path.name, "notes": list(self.notes)}
 
 
 def export_float(
@@ -192,9 +198,7 @@ def _check(proto: onnx.ModelProto, path: Path, opset: int) -> None:
 
 
 def _described(path: Path, opset: int, notes: list[str]) -> ExportedFile:
-    return ExportedFile(
-        path, opset, sha256_file(path), path.stat().st_size, compressed_size(path), tuple(notes)
-    )
+    return ExportedFile(path, opset, sha256_file(path), path.stat().st_size, tuple(notes))
 
 
 def compressed_size(path: Path) -> int:

@@ -25,12 +25,14 @@ class OperatorCost:
         node: its name; a fused node has a name that the runtime made.
         mean_us: microseconds an inference, with the profiler on: read shares, not sums.
         share: of the time of all nodes, 0 to 1.
+        position: in the order of execution.
     """
 
     op_type: str
     node: str
     mean_us: float
     share: float
+    position: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -84,6 +86,7 @@ def operator_costs(events: Sequence[Mapping[str, Any]], *, warmup: int = 0) -> l
     costs = {key: sum(values) / len(values) for key, values in means.items()}
     total = sum(costs.values())
     rows = [
-        OperatorCost(op, node, cost, cost / total if total else 0.0) for (op, node), cost in costs.items()
+        OperatorCost(op, node, cost, cost / total if total else 0.0, position)
+        for position, ((op, node), cost) in enumerate(costs.items())
     ]
     return sorted(rows, key=lambda row: (-row.mean_us, row.node))

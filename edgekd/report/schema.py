@@ -167,6 +167,21 @@ class Quantization(_Open):
     float_nodes: list[NamedReason] = Field(default_factory=list)
 
 
+class VariantFacts(_Open):
+    """One way to write the trained network, as measured before one was ``deployed``.
+
+    ``validation_score`` is of the validation split; ``speedup_vs_fp32`` is against the same weights in float.
+    """
+
+    name: str
+    deployed: bool
+    p50_ms: float = Field(gt=0)
+    speedup_vs_fp32: Amount | None = None
+    size_bytes: Count | None = None
+    validation_score: Fraction | None = None
+    float_layers: list[NamedReason] = Field(default_factory=list)
+
+
 class Operator(_Open):
     """``share`` is of the whole inference. ``node``, the profiler's word, is read as ``name``."""
 
@@ -211,6 +226,7 @@ class DeployFacts(_Open):
     speedup_vs_student_fp32: Amount | None = None
     speedup_vs_teacher: Amount | None = None
     operators: list[Operator] = Field(default_factory=list)
+    variants: list[VariantFacts] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
 
 

@@ -35,7 +35,14 @@ def test_rows_are_means_without_warm_up_the_slowest_first() -> None:
         ("Relu", "relu", 10.0),
     ]
     assert [row.share for row in rows] == [0.75, 0.25]
-    assert rows[0].to_json() == {"op_type": "Conv", "node": "conv", "mean_us": 30.0, "share": 0.75}
+    assert rows[0].to_json() == {
+        "op_type": "Conv",
+        "node": "conv",
+        "mean_us": 30.0,
+        "share": 0.75,
+        "position": 0,
+    }
+    assert [row.position for row in operator_costs(list(reversed(events)), warmup=1)] == [1, 0]
 
 
 def test_no_events_are_no_rows() -> None:

@@ -1,0 +1,64 @@
+"""Where integers do not pay: the operators of two files of one network, summed block by block."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from edgekd.profiles import OperatorCost
+
+
+@dataclass(frozen=True)
+class BlockCost:
+    """A block of the network in integers and in float.
+
+    Attributes:
+        name: the module's path, such as ``layer1.0``.
+        int8_us, fp32_us: microseconds an inference, of all operators of the block.
+    """
+
+    name: str
+    int8_us: float
+    fp32_us: float
+
+
+def block_of(layer: str) -> str:
+    """The repeated part of the network that ``layer`` stands in: its path up to the last number."""
+    parts = layer.split(".")
+    numbered = [k for k, part in enumerate(parts[:-1]) if part.isdigit()]
+    return ".".join(parts[: numbered[-1] + 1]) if numbered else parts[0]
+
+
+def compare_blocks(
+    int8: Sequence[OperatorCost], fp32: Sequence[OperatorCost], layers: Iterable[str]
+) -> list[BlockCost]:
+    """What each block costs in the two files, in the order of execution of the first.
+
+    An operator that the runtime made itself (a conversion, a change of layout) has no module's name. It
+    counts for the block before it.
+
+    Args:
+        layers: names of the convolution and linear layers; only their blocks are compared.
+    """
+    blocks = list(dict.fromkeys(block_of(layer) for layer in layers))
+    one, other = _sums(int8, blocks), _sums(fp32, blocks)
+    return [BlockCost(name, one[name], other[name]) for name in blocks if one[name] and other[name]]
+
+
+def _sums(costs: Sequence[OperatorCost], blocks: Sequence[str]) -> dict[str, float]:
+    known = set(blocks)
+    sums: dict[str, float] = defaultdict(float)
+    current = None
+    for cost in sorted(costs, key=lambda cost: cost.position):
+        path = cost.node.split("/")[0]
+        current = next((name for name in _prefixes(path) if name in known), current)
+        if current is not None:
+            sums[current] += cost.mean_us
+    return sums
+
+
+def _prefixes(path: str) -> list[str]:
+    """``a.b.c``, ``a.b``, ``a``."""
+    parts = path.split(".")
+    return [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
