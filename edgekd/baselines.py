@@ -43,7 +43,7 @@ def write_baselines(
 
     A black-box teacher is its own baseline. Files that stand already are kept.
     """
-    example = torch.zeros(2, *student.preprocess.input_shape)
+    example = torch.from_numpy(student.preprocess.example(2))
     student_file = folder / "student-fp32.onnx"
     if not student_file.exists():
         export_float(dense.cpu(), example, student_file, opset=opset)
@@ -54,7 +54,7 @@ def write_baselines(
         if not teacher_file.exists():
             export_float(
                 teacher.module.cpu(),
-                torch.zeros(2, *teacher.preprocess.input_shape),
+                torch.from_numpy(teacher.preprocess.example(2)),
                 teacher_file,
                 opset=opset,
             )

@@ -13,7 +13,8 @@ from torch import Tensor
 from edgekd.cpu import usable_cores
 from edgekd.data.loader import eval_loader
 from edgekd.data.source import Progress, Split
-from edgekd.preprocess import Preprocess
+from edgekd.models.layout import laid_out
+from edgekd.preprocess_text import AnyPreprocess
 from edgekd.profiles.session import open_session, run_batches
 from edgekd.tasks.image_classification import metrics
 
@@ -21,7 +22,7 @@ from edgekd.tasks.image_classification import metrics
 def torch_logits(
     model: Callable[[Tensor], Tensor],
     split: Split,
-    preprocess: Preprocess,
+    preprocess: AnyPreprocess,
     device: torch.device,
     *,
     what: str = "evaluate",
@@ -31,7 +32,7 @@ def torch_logits(
     """Logits ``(n, classes)`` float32 of every sample of ``split``, in its order."""
 
     def forward(inputs: np.ndarray) -> np.ndarray:
-        tensor = torch.from_numpy(inputs).to(device).contiguous(memory_format=torch.channels_last)
+        tensor = laid_out(torch.from_numpy(inputs).to(device))
         with torch.no_grad():
             return model(tensor).float().cpu().numpy()
 
@@ -41,7 +42,7 @@ def torch_logits(
 def onnx_logits(
     path: Path,
     split: Split,
-    preprocess: Preprocess,
+    preprocess: AnyPreprocess,
     *,
     threads: int = 0,
     what: str = "evaluate ONNX",
@@ -56,7 +57,7 @@ def onnx_logits(
 def _logits(
     forward: Callable[[np.ndarray], np.ndarray],
     split: Split,
-    preprocess: Preprocess,
+    preprocess: AnyPreprocess,
     what: str,
     workers: int | None,
     progress: Progress | None,

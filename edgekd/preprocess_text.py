@@ -148,6 +148,13 @@ class TextPreprocess(BaseModel):
         ids[:, 0], ids[:, -1] = self.first_id, self.separator_id
         return ids
 
+    def same_ids(self, other: TextPreprocess) -> bool:
+        """Whether a token has the same number in both."""
+        if self.tokenizer_sha256 == other.tokenizer_sha256:
+            return True
+        mine, theirs = (_pair(each.content, each.max_length)[0].get_vocab() for each in (self, other))
+        return bool(mine == theirs)
+
     def require_rows(self, embeddings: int, positions: int | None, where: str) -> None:
         """The tokenizer must fit the model.
 

@@ -29,7 +29,8 @@ from edgekd.distill.objectives.base import Outputs
 from edgekd.distill.teacher import Teacher
 from edgekd.errors import PreconditionError, fault
 from edgekd.loss_guard import LossGuard
-from edgekd.preprocess import Preprocess
+from edgekd.models.layout import laid_out
+from edgekd.preprocess_text import AnyPreprocess
 from edgekd.quant.qat import QuantizedModel
 from edgekd.recipe_stages import TrainRecipe
 from edgekd.schedule import (
@@ -82,7 +83,7 @@ def fit(
     *,
     stage: str,
     data: Dataset,
-    preprocess: Preprocess,
+    preprocess: AnyPreprocess,
     teacher: Teacher | None,
     seed: int,
     folder: Path,
@@ -114,7 +115,7 @@ class _Loop:
         recipe: TrainRecipe,
         stage: str,
         data: Dataset,
-        preprocess: Preprocess,
+        preprocess: AnyPreprocess,
         teacher: Teacher | None,
         seed: int,
         folder: Path,
@@ -147,7 +148,7 @@ class _Loop:
                 fault(f"{self.stage}.objectives", "the teacher is a black box, whose features cannot be read",
                       got=", ".join(self.loss.layers), fix="use kd")
             )  # fmt: skip
-        example = torch.zeros(2, *self.preprocess.input_shape, device=self.accelerator.device)
+        example = torch.from_numpy(self.preprocess.example(2)).to(self.accelerator.device)
         self.loss.bind(network(self.model), self.teacher.module, example)
 
     def run(self, on_step: Callable[[int, int], None] | None) -> FitResult:
@@ -274,7 +275,7 @@ class _Loop:
         captures: tuple[FeatureCapture, FeatureCapture] | None,
         step: int,
     ) -> tuple[float, dict[str, float]]:
-        inputs = batch["inputs"].contiguous(memory_format=torch.channels_last)
+        inputs = laid_out(batch["inputs"])
         with self._autocast():
             answers = None
             if self.teacher is not None and (self.loss.needs.teacher_logits or captures is not None):
@@ -321,7 +322,7 @@ def predict(model: Callable[[Tensor], Tensor], loader: Any, device: torch.device
     """Logits ``(n, classes)`` float32 on the CPU, in the loader's order."""
     answers = []
     for batch in loader:
-        inputs = batch["inputs"].to(device).contiguous(memory_format=torch.channels_last)
+        inputs = laid_out(batch["inputs"].to(device))
         answers.append(model(inputs).float().cpu())
     return torch.cat(answers)
 

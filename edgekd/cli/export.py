@@ -41,18 +41,18 @@ def export(
         base=Path.cwd(),
         where="export",
     )
-    example = torch.zeros(2, *loaded.preprocess.input_shape)
+    example = torch.from_numpy(loaded.preprocess.example(2))
     file = export_float(
         loaded.module, example, output, opset=opset or spec.opset_export,
         metadata={"preprocess": loaded.preprocess.model_dump_json()},
     )  # fmt: skip
     facts: dict[str, Any] = {
         "file": str(output), "opset": file.opset, "size_bytes": file.size_bytes, "sha256": file.sha256,
-        "weights": loaded.weights, "input": list(loaded.preprocess.input_shape), "classes": loaded.classes,
+        "weights": loaded.weights, "input": list(loaded.preprocess.example_shape(1)[1:]), "classes": loaded.classes,
         "notes": [*loaded.notes, *file.notes],
     }  # fmt: skip
     if not write_result(facts, json_to):
-        shape = " x ".join(map(str, loaded.preprocess.input_shape))
+        shape = " x ".join(map(str, loaded.preprocess.example_shape(1)[1:]))
         typer.echo(f"{output}: opset {file.opset}, {file.size_bytes / 1e6:.2f} MB, input N x {shape}, "
                    f"{loaded.classes} classes, weights: {loaded.weights}")  # fmt: skip
         for note in facts["notes"]:

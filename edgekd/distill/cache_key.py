@@ -13,7 +13,7 @@ import numpy as np
 
 from edgekd.artifact import write_json
 from edgekd.errors import OutputError, fault
-from edgekd.preprocess import Preprocess
+from edgekd.preprocess_text import AnyPreprocess
 from edgekd.recipe_stages import AugmentRecipe
 
 
@@ -35,7 +35,7 @@ class CacheKey:
         data: str,
         samples: np.ndarray,
         augment: AugmentRecipe,
-        preprocess: Preprocess,
+        preprocess: AnyPreprocess,
         seed: int,
         top_k: int,
         slots: int,

@@ -16,7 +16,7 @@ from edgekd.models.graph_cost import graph_cost
 
 @dataclass(frozen=True)
 class Cost:
-    """Counts of one model for one image.
+    """Counts of one model for one sample.
 
     Attributes:
         params: trainable numbers as the forward pass sees them (a masked weight counts once, with its zeros).
@@ -29,18 +29,18 @@ class Cost:
     macs: int
 
 
-def measure_cost(module: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
-    """Count ``module`` for one image of ``(channels, height, width)``.
+def measure_cost(module: nn.Module, sample: tuple[int, int, int] | Tensor) -> Cost:
+    """Count ``module`` for one image of ``(channels, height, width)``, or for a given batch of one.
 
     An ONNX black box is counted from its graph.
     """
     if isinstance(module, BlackBox):
-        return Cost(*graph_cost(module.path, input_shape))
+        return Cost(*graph_cost(module.path, tuple(sample.shape[1:]) if isinstance(sample, Tensor) else sample))
     weights = effective_parameters(module)
     return Cost(
         params=sum(weight.numel() for weight in weights),
         nonzero_params=sum(int(torch.count_nonzero(weight)) for weight in weights),
-        macs=count_macs(module, input_shape),
+        macs=count_macs(module, sample),
     )
 
 
@@ -65,10 +65,11 @@ def effective_parameters(module: nn.Module) -> list[Tensor]:
     return found
 
 
-def count_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
-    """Multiply-accumulates of one image, counted from the operators that really run."""
+def count_macs(module: nn.Module, sample: tuple[int, int, int] | Tensor) -> int:
+    """Multiply-accumulates of one sample (as in :func:`measure_cost`), counted from the operators that really run."""
     parameter = next(module.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
+    batch = sample if isinstance(sample, Tensor) else torch.zeros(1, *sample)
     training, fast_path = module.training, torch.backends.mha.get_fastpath_enabled()
     module.eval()
     # Fused attention has no formula of its own in the counter: take it apart.
@@ -76,7 +77,7 @@ def count_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
     try:
         counter = FlopCounterMode(display=False)
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            module(torch.zeros(1, *input_shape, device=device))
+            module(batch.to(device))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
         module.train(training)

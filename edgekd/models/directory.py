@@ -18,15 +18,16 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
-from edgekd.artifact import atomic_path, sha256_file, write_json
+from edgekd.artifact import atomic_path, sha256_file, write_json, write_text
 from edgekd.errors import ModelError, PreconditionError, fault
 from edgekd.models.architecture import build_architecture
 from edgekd.models.checkpoint import read_checkpoint
 from edgekd.models.loaded import LoadedModel, Request
-from edgekd.models.preprocessing import override
+from edgekd.models.text_preprocessing import with_input
 from edgekd.models.user_file import parse_user
 from edgekd.models.weights import fill
 from edgekd.preprocess import Preprocess
+from edgekd.preprocess_text import AnyPreprocess, TextPreprocess
 
 WEIGHTS_FILE = "model.safetensors"
 FACTS_FILE = "model.json"
@@ -40,14 +41,14 @@ class ModelFacts(BaseModel):
     format: int = Field(default=1, ge=1, le=1)
     spec: str
     classes: tuple[str, ...] = Field(min_length=2)
-    preprocess: Preprocess
+    preprocess: AnyPreprocess
     fold_batch_norm: bool
     weights_sha256: str
     module_file: str | None = None
 
 
 def save_model_dir(
-    path: Path, module: nn.Module, *, spec: str, classes: Sequence[str], preprocess: Preprocess, folded: bool
+    path: Path, module: nn.Module, *, spec: str, classes: Sequence[str], preprocess: AnyPreprocess, folded: bool
 ) -> None:
     """Write ``module``'s plain weights and what is needed to rebuild it. Equal weights give equal bytes.
 
@@ -79,6 +80,8 @@ def save_model_dir(
     payload = safetensors.torch.save(tensors, metadata={"format": "pt"})
     with atomic_path(path / WEIGHTS_FILE) as temporary:
         temporary.write_bytes(payload)
+    for name, content in preprocess.files().items():
+        write_text(path / name, content)
     facts: dict[str, Any] = {
         "format": 1,
         "spec": spec,
@@ -110,19 +113,21 @@ def load_model_dir(path: Path, spec: str, request: Request) -> LoadedModel:
         raise ModelError(fault(request.where, problem, fix="save the model again"))
     architecture = _architecture(path, facts, request.where)
     own = facts.preprocess
+    if isinstance(own, TextPreprocess):
+        own = own.found_in(path, request.where)
     module = build_architecture(
-        architecture, classes=len(facts.classes), channels=own.channels, where=request.where
+        architecture, classes=len(facts.classes), channels=own.channels if isinstance(own, Preprocess) else 0, where=request.where
     )
     if facts.fold_batch_norm:
         from edgekd.models.fold import fold_batch_norms
 
         module.eval()
-        fold_batch_norms(module, torch.zeros(2, *own.input_shape))
+        fold_batch_norms(module, torch.from_numpy(own.example(2)))
     fill(module, state, path=weights, where=request.where, source=architecture)
     return LoadedModel(
         module=module,
         spec=spec,
-        preprocess=override(own, request.input, request.where),
+        preprocess=with_input(own, request.input, request.where),
         classes=0,
         weights="run",
         architecture=architecture,

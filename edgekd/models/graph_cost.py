@@ -12,8 +12,8 @@ import numpy as np
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def graph_cost(path: Path, input_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Count the file for one image of ``(channels, height, width)``.
+def graph_cost(path: Path, input_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Count the file for one sample, such as an image of ``(channels, height, width)``.
 
     Weights are the float and 8-bit initialisers with more than one element. A batch norm that was not folded
     counts with its statistics, which the graph does not tell from weights.

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from edgekd.preprocess import Preprocess
+from edgekd.preprocess_text import AnyPreprocess
 from edgekd.recipe import InputRecipe
 
 Role = Literal["teacher", "student"]
@@ -20,10 +20,11 @@ class LoadedModel:
     """A model in eval mode on the CPU, with everything that is needed to feed and rebuild it.
 
     Attributes:
-        module: float32 ``(batch, channels, height, width)`` to logits ``(batch, classes)``.
+        module: float32 ``(batch, channels, height, width)``, or token ids int64 ``(batch, sequence)``, to
+            logits ``(batch, classes)``.
         spec: what the user wrote.
-        preprocess: what happens to an image before ``module``; its ``input_shape`` has been tried.
-        classes: logits per image.
+        preprocess: what happens to a sample before ``module``; its ``example`` has been tried.
+        classes: logits per sample.
         weights: where the numbers come from; reports print it.
         architecture: the specification without weights, for :func:`edgekd.models.resolve.build_architecture`;
             empty for a black box.
@@ -35,7 +36,7 @@ class LoadedModel:
 
     module: nn.Module
     spec: str
-    preprocess: Preprocess
+    preprocess: AnyPreprocess
     classes: int
     weights: Weights
     architecture: str

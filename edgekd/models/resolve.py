@@ -102,7 +102,7 @@ def _size_fix(model: LoadedModel) -> str:
     config = getattr(model.module, "pretrained_cfg", None) or {}
     if model.spec.startswith("timm:") and "?" not in model.spec and config.get("fixed_input_size"):
         name, at, weights = model.spec.partition("@")
-        side = max(model.preprocess.height, model.preprocess.width)
+        side = max(model.preprocess.example_shape(1)[-2:])
         fix += f", or build it for another size: {name}?img_size={side}{at}{weights}"
     return fix
 

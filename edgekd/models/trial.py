@@ -7,43 +7,44 @@ from torch import Tensor, nn
 
 from edgekd.errors import ModelError, fault
 from edgekd.models.brief import brief
-from edgekd.preprocess import Preprocess
+from edgekd.preprocess_text import AnyPreprocess
 
 _BATCH = 2  # 1 would hide a model that mixes up batch and class axes
 
 
 def try_forward(
     module: nn.Module,
-    preprocess: Preprocess,
+    preprocess: AnyPreprocess,
     where: str,
     *,
     size_fix: str = "set input.size to what it takes",
 ) -> int:
-    """Two black images through ``module`` in eval mode; the module's mode is left as it was.
+    """Two black images or two texts through ``module`` in eval mode; the module's mode is left as it was.
 
     Args:
         size_fix: what to do about a refused size.
 
     Returns:
-        The number of classes: logits per image.
+        The number of classes: logits per sample.
 
     Raises:
         ModelError: the model refuses the size, or answers something else than finite ``(2, classes)`` logits.
     """
-    channels, height, width = preprocess.input_shape
-    size = f"{channels}x{height}x{width}"
+    shape = preprocess.example_shape(_BATCH)
+    size = "x".join(map(str, shape[1:])) + (" (channels x height x width)" if len(shape) == 4 else " tokens")
+    black = "a black image" if len(shape) == 4 else "a text"
     training = module.training
     module.eval()
     try:
         with torch.no_grad():
-            logits = module(torch.zeros(_BATCH, channels, height, width))
+            logits = module(torch.from_numpy(preprocess.example(_BATCH)))
     except ModelError:
         raise
     except Exception as error:
         raise ModelError(
             fault(
                 where,
-                f"the model refuses an input of {size} (channels x height x width)",
+                f"the model refuses an input of {size}",
                 got=brief(error),
                 fix=size_fix,
             )
@@ -63,7 +64,7 @@ def try_forward(
         raise ModelError(
             fault(
                 where,
-                f"the model's answer to {_BATCH} images is not logits",
+                f"the model's answer to {_BATCH} samples is not logits",
                 got=tuple(logits.shape),
                 allowed="(batch, classes) with at least 2 classes",
             )
@@ -72,7 +73,7 @@ def try_forward(
         raise ModelError(
             fault(
                 where,
-                f"the model answers NaN or infinity to a black image of {size}",
+                f"the model answers NaN or infinity to {black} of {size}",
                 fix="check the weights, and whether input.size is large enough for the model",
             )
         )

@@ -17,7 +17,9 @@ from edgekd.models.loaded import LoadedModel, Request
 from edgekd.models.preprocessing import from_declared, from_timm
 from edgekd.models.user_code import import_file, user_code
 from edgekd.models.weights import image_channels, load_checkpoint
+from edgekd.models.text_preprocessing import declared_text
 from edgekd.preprocess import Preprocess
+from edgekd.preprocess_text import AnyPreprocess
 
 _FORM = "torch:FILE.py:FACTORY or torch:FILE.py:FACTORY@CHECKPOINT"
 _CLASSES = ("num_classes", "classes")
@@ -146,13 +148,16 @@ def _factory(source: ModuleType, name: str, path: Path, where: str) -> Callable[
 
 def _preprocess(
     module: nn.Module, source: ModuleType, request: Request, channels: int
-) -> tuple[Preprocess, list[str]]:
+) -> tuple[AnyPreprocess, list[str]]:
     """``PREPROCESS`` of the file, else the module's ``preprocess`` or ``pretrained_cfg``, else defaults."""
     declared = getattr(source, "PREPROCESS", None)
     if declared is None:
         declared = getattr(module, "preprocess", None)
     if isinstance(declared, Preprocess):
         declared = declared.model_dump()
+    if isinstance(declared, Mapping) and "tokenizer" in declared:
+        folder = Path(source.__file__ or "").parent
+        return declared_text(declared, folder, request.input, request.where), []
     known = image_channels(module) or channels
     if isinstance(declared, Mapping):
         channels = known or declared.get("channels") or 3

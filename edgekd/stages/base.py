@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from edgekd.data.loader import eval_loader
 from edgekd.data.source import Dataset, Progress, Split
-from edgekd.preprocess import Preprocess
+from edgekd.preprocess_text import AnyPreprocess
 
 
 @dataclass
@@ -35,7 +35,7 @@ class StageContext:
     folder: Path
     cache_folder: Path
     data: Dataset
-    preprocess: Preprocess
+    preprocess: AnyPreprocess
     teacher: nn.Module | None
     classes: int
     seed: int
@@ -46,11 +46,11 @@ class StageContext:
 
     @property
     def example(self) -> Tensor:
-        """Zeros ``(2, channels, height, width)`` on the CPU: structure depends on shapes alone."""
-        return torch.zeros(2, *self.preprocess.input_shape)
+        """Two samples on the CPU, zeros or valid token ids: structure depends on shapes alone."""
+        return torch.from_numpy(self.preprocess.example(2))
 
     def calibration(self, samples: int) -> list[Tensor]:
-        """Batches of up to ``samples`` training images, spread evenly, as the deployed model sees them."""
+        """Batches of up to ``samples`` training samples, spread evenly, as the deployed model sees them."""
         indices = self.data.train.indices
         step = max(1, len(indices) // samples)
         split = Split("calibration", self.data.train.source, indices[::step][:samples])

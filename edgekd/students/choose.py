@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import torch
+
 from edgekd.errors import ModelError, fault
 from edgekd.models.cost import measure_cost
 from edgekd.models.loaded import LoadedModel
 from edgekd.models.resolve import resolve_model
-from edgekd.recipe import InputRecipe, Recipe
+from edgekd.models.text_preprocessing import require_same_input, shared_input
+from edgekd.recipe import Recipe
 
 SAME = "same"
 
@@ -34,11 +37,12 @@ def choose_student(recipe: Recipe, teacher: LoadedModel | None, *, classes: int,
         student = _same(teacher, where)
     else:
         wanted = teacher.classes if teacher is not None else classes
-        input = _shared_input(teacher) if teacher is not None else recipe.input
+        input = shared_input(teacher.preprocess) if teacher is not None else recipe.input
         student = resolve_model(
             recipe.student, classes=wanted, input=input, base=base, where=where, role="student"
         )
         if teacher is not None:
+            require_same_input(teacher.preprocess, student.preprocess, where)
             student.preprocess = teacher.preprocess
             student.notes += _larger(student, teacher)
     if teacher is not None and student.classes != teacher.classes:
@@ -69,23 +73,10 @@ def _same(teacher: LoadedModel | None, where: str) -> LoadedModel:
     return student
 
 
-def _shared_input(teacher: LoadedModel) -> InputRecipe:
-    """The teacher's preprocessing as overrides for the student."""
-    own = teacher.preprocess
-    return InputRecipe(
-        size=(own.height, own.width),
-        channels=own.channels,
-        mean=own.mean,
-        std=own.std,
-        interpolation=own.interpolation,
-        crop_pct=own.crop_pct,
-    )
-
-
 def _larger(student: LoadedModel, teacher: LoadedModel) -> list[str]:
     """A warning where compressing would enlarge."""
-    shape = teacher.preprocess.input_shape
-    ours, its = measure_cost(student.module, shape), measure_cost(teacher.module, shape)
+    sample = torch.from_numpy(teacher.preprocess.example(1))
+    ours, its = measure_cost(student.module, sample), measure_cost(teacher.module, sample)
     notes = []
     for what, mine, theirs in (
         ("parameters", ours.params, its.params),
