@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from edgekd.errors import ExportError, fault
 
-INPUT_NAME = "input"
+INPUT_NAME, TEXT_INPUT_NAME = "input", "input_ids"
 OUTPUT_NAME = "logits"
 
 # Up to the newest opset of torch's TorchScript exporter; per-channel Q/DQ exists since 13.
@@ -29,7 +29,8 @@ def trace_to_onnx(module: nn.Module, example: Tensor, path: Path, *, opset: int)
     """Export ``module`` in eval mode with a dynamic batch, and read the file back.
 
     Args:
-        example: ``(2, channels, height, width)`` float32; a batch of 1 would freeze the batch dimension.
+        example: ``(2, channels, height, width)`` float32, or token ids ``(2, sequence)`` whose length stays
+            dynamic; a batch of 1 would freeze the batch dimension.
         path: written in place; the caller owns atomicity.
 
     Raises:
@@ -38,7 +39,10 @@ def trace_to_onnx(module: nn.Module, example: Tensor, path: Path, *, opset: int)
     if len(example) < 2:
         raise ValueError("the example needs a batch of at least 2")
     module.eval()
-    batch = {0: "batch"}
+    name = INPUT_NAME if example.is_floating_point() else TEXT_INPUT_NAME
+    axes = {name: {0: "batch"}, OUTPUT_NAME: {0: "batch"}}
+    if name == TEXT_INPUT_NAME:
+        axes[name][1] = "sequence"
     try:
         with warnings.catch_warnings(), torch.no_grad(), _no_graph_dump():
             warnings.simplefilter(
@@ -46,8 +50,8 @@ def trace_to_onnx(module: nn.Module, example: Tensor, path: Path, *, opset: int)
             )  # deprecation of the exporter itself, tracer hints on Python values
             torch.onnx.export(
                 module, (example,), str(path), opset_version=opset, dynamo=False,
-                input_names=[INPUT_NAME], output_names=[OUTPUT_NAME],
-                dynamic_axes={INPUT_NAME: batch, OUTPUT_NAME: batch},
+                input_names=[name], output_names=[OUTPUT_NAME],
+                dynamic_axes=axes,
             )  # fmt: skip
     except (RuntimeError, ValueError, TypeError, torch.onnx.OnnxExporterError) as error:
         # The exporter appends the whole traced graph to its message; the first sentence is what helps.

@@ -26,9 +26,10 @@ from edgekd.export import qdq
 from edgekd.export.biases import fit_biases, quantize_biases
 from edgekd.export.compact import strip_batch_norms, tidy
 from edgekd.export.constants import fold_constants
+from edgekd.export.gates import add_hard_sigmoids
 from edgekd.export.pads import absorb_pads
 from edgekd.export.quantized import frozen_for_export
-from edgekd.export.trace import INPUT_NAME, OUTPUT_NAME, opset_of, trace_to_onnx
+from edgekd.export.trace import INPUT_NAME, OUTPUT_NAME, TEXT_INPUT_NAME, opset_of, trace_to_onnx
 from edgekd.models.bake import bake_parametrizations
 from edgekd.models.fold import fold_batch_norms
 from edgekd.quant.qat import QuantizedModel
@@ -71,7 +72,8 @@ def export_float(
     """Write ``module`` in float32, parametrizations baked and batch norms folded on a copy.
 
     Args:
-        example: ``(batch, channels, height, width)``; only its shape per sample matters.
+        example: ``(batch, channels, height, width)``, or token ids int64 ``(batch, sequence)``; only its
+            shape per sample matters.
         metadata: stored in the file's ``metadata_props``.
 
     Raises:
@@ -111,6 +113,7 @@ def export_quantized(
         qdq.store_integer_weights(proto)
         qdq.pool_spatial_means(proto)
         qdq.absorb_clips(proto)
+        add_hard_sigmoids(proto)
         absorb_pads(proto)
         changed, refused = fit_biases(proto)
         notes += refused
@@ -127,7 +130,9 @@ def export_quantized(
 
 def _pair(example: Tensor) -> Tensor:
     """Two samples on the CPU: a batch of one would be traced as a constant."""
-    return example[:1].detach().float().cpu().repeat(2, *[1] * (example.ndim - 1))
+    one = example[:1].detach().cpu()
+    one = one.float() if one.is_floating_point() else one
+    return one.repeat(2, *[1] * (example.ndim - 1))
 
 
 def _finish(
@@ -176,11 +181,13 @@ def _check(proto: onnx.ModelProto, path: Path, opset: int) -> None:
         refuse(f"the ONNX checker refuses the file: {str(error).splitlines()[0][:200]}")
     graph = proto.graph
     inputs, outputs = [v.name for v in graph.input], [v.name for v in graph.output]
-    if inputs != [INPUT_NAME] or outputs != [OUTPUT_NAME]:
+    if inputs not in ([INPUT_NAME], [TEXT_INPUT_NAME]) or outputs != [OUTPUT_NAME]:
         refuse("the graph has other inputs or outputs than one each", got=[*inputs, *outputs])
     for value in (graph.input[0], graph.output[0]):
         if not value.type.tensor_type.shape.dim[0].dim_param:
             refuse(f"the batch of {value.name!r} is not dynamic", fix="does forward() read the batch size?")
+    if inputs == [TEXT_INPUT_NAME] and not graph.input[0].type.tensor_type.shape.dim[1].dim_param:
+        refuse("the sequence length is not dynamic", fix="does forward() read the sequence length?")
     graph.output[0].type.tensor_type.ClearField("shape")  # the exporter's promise; now see what the nodes say
     inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph.output[0].type.tensor_type
     if inferred.HasField("shape") and inferred.shape.dim and inferred.shape.dim[0].dim_value:
