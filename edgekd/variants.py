@@ -121,7 +121,7 @@ def write_variants(
     }
     if reasons and len(reasons) < len(layers):
         try:
-            mixed = leave_in_float(int8.model, reasons, example)
+            mixed = leave_in_float(int8.model, reasons, example, blocks=slow)
         except PreconditionError:
             return found  # the rest cannot stand alone; float and integers remain
         file = export_quantized(mixed, example, folder / ".mixed.onnx.tmp", opset=opset, metadata=metadata)

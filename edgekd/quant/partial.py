@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 
@@ -16,14 +16,18 @@ from edgekd.quant.qat import QuantizedModel
 from edgekd.quant.simulate import range_key
 
 
-def leave_in_float(model: QuantizedModel, layers: Mapping[str, str], example: Tensor) -> QuantizedModel:
-    """A frozen copy in which ``layers`` and what stands between them compute in float.
+def leave_in_float(
+    model: QuantizedModel, layers: Mapping[str, str], example: Tensor, *, blocks: Collection[str] = ()
+) -> QuantizedModel:
+    """A frozen copy in which ``layers`` compute in float.
 
     Their weights keep the values they were trained to have: those of the integer grid.
 
     Args:
         layers: names of convolution and linear layers, with the reason.
         example: as for :func:`edgekd.quant.qat.prepare_qat`.
+        blocks: modules whose sums and products compute in float too. A float layer between two integer
+            tensors gains nothing: ONNX Runtime quantizes its weight anew.
 
     Raises:
         PreconditionError: a name is no quantized layer, or the smaller network would need a range that was
@@ -39,7 +43,7 @@ def leave_in_float(model: QuantizedModel, layers: Mapping[str, str], example: Te
         bake_parametrizations(layer)
     other.float_layers = {**model.float_layers, **layers}
     other.set_phase("off")
-    placement = plan_placement(record_calls(other.model, example), other.float_layers)
+    placement = plan_placement(record_calls(other.model, example), {*other.float_layers, *blocks})
     missing = [site for site in placement.ranges if range_key(site) not in other.quantizers]
     if missing:
         raise PreconditionError(

@@ -37,8 +37,10 @@ _IDENTITIES = frozenset(
 )
 _TWO_TENSORS = frozenset({"add", "mul", "matmul"})
 
+# ``x * gate(x)``: both halves have integer kernels once the gate's output is quantized too.
+GATES = {"silu": "sigmoid", "hardswish": "hardsigmoid"}
+
 INPUT = Site("", "input", 0)
-_GATE = "silu_gate"
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = ()) -> Plac
 
     Args:
         graph: of the network with batch norms folded.
-        float_layers: module names whose convolution or linear layer stays in float.
+        float_layers: names of modules that compute in float: a layer, or a block with all that it holds.
     """
     wanted: set[int] = set()
     integer_calls = [call for call in graph.calls if _runs_in_integers(call, float_layers)]
@@ -84,10 +86,12 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = ()) -> Plac
         for value in sorted(wanted)
         if value not in graph.result
     }
-    # x * sigmoid(x) has integer kernels for both halves once the sigmoid's output is quantized too.
-    for call in graph.calls:
-        if call.op == "silu" and {*call.inputs, *call.outputs} <= wanted:
-            points[gate_of(call.site)] = gate_of(call.site)
+    gates = [
+        gate_of(call.site)
+        for call in graph.calls
+        if call.op in GATES and {_source(graph, call.inputs[0]), *call.outputs} <= wanted
+    ]
+    points |= {gate: gate for gate in gates}
     inputs = {
         call.site: _site(graph, root[_source(graph, call.inputs[0])])
         for call in integer_calls
@@ -98,13 +102,13 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = ()) -> Plac
         for value in sorted(set(root.values()))
         if (producer := graph.producer(value)) is not None and (limits := _bounds(producer)) is not None
     }
-    bounds |= {site: (0.0, 1.0) for site in points if site.op == _GATE}
+    bounds |= dict.fromkeys(gates, (0.0, 1.0))
     return Placement(points, inputs, bounds)
 
 
-def gate_of(silu: Site) -> Site:
-    """Where the sigmoid inside a SiLU is quantized."""
-    return Site(silu.module, _GATE, silu.nth)
+def gate_of(site: Site) -> Site:
+    """Where the gate inside a SiLU or HardSwish at ``site`` is quantized."""
+    return Site(site.module, f"{site.op}_gate", site.nth)
 
 
 def _bounds(call: Call) -> tuple[float, float] | None:
@@ -129,11 +133,17 @@ def _bounds(call: Call) -> tuple[float, float] | None:
 def _runs_in_integers(call: Call, float_layers: Collection[str]) -> bool:
     if call.op not in INTEGER_OPS or (call.op in _TWO_TENSORS and len(call.inputs) < 2):
         return False
+    if any(_within(call.site.module, block) for block in float_layers):
+        return False
     if call.op not in WEIGHTED:
         return True
     # A weight that forward() computes has no integers to store.
     stored = f"{call.site.module}.weight" in call.parameters
-    return stored and call.site.module not in float_layers
+    return stored
+
+
+def _within(module: str, block: str) -> bool:
+    return module == block or module.startswith(block + ".")
 
 
 def _quantized_output(graph: CallGraph, call: Call) -> tuple[int, ...]:

@@ -1,0 +1,45 @@
+"""Operators of two files summed block by block."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgekd.blocks import block_of, compare_blocks
+from edgekd.profiles import OperatorCost
+
+
+@pytest.mark.parametrize(
+    ("layer", "block"),
+    [
+        ("conv_stem", "conv_stem"),
+        ("layer1.0.conv1", "layer1.0"),
+        ("stages.1.blocks.2.mlp.fc1", "stages.1.blocks.2"),
+        ("blocks.0.1.se.conv_reduce", "blocks.0.1"),
+        ("features.3", "features"),
+        ("head.fc", "head"),
+    ],
+)
+def test_a_block_is_the_path_up_to_the_last_number(layer: str, block: str) -> None:
+    assert block_of(layer) == block
+
+
+def cost(op: str, node: str, us: float, position: int) -> OperatorCost:
+    return OperatorCost(op, node, us, 0.0, position)
+
+
+def test_operators_without_a_name_count_for_the_block_before_them() -> None:
+    int8 = [
+        cost("QLinearConv", "blocks.1.conv/Conv_token_7", 10.0, 2),
+        cost("QLinearConv", "stem/Conv_token_1", 5.0, 0),
+        cost("QuantizeLinear", "q344", 2.0, 1),
+        cost("DequantizeLinear", "d9", 3.0, 3),
+        cost("QLinearAdd", "blocks.1/Add", 4.0, 4),
+    ]
+    fp32 = [
+        cost("Conv", "stem/Conv_nchwc", 20.0, 0),
+        cost("Conv", "blocks.1.conv/Conv", 6.0, 1),
+        cost("Gemm", "head/Gemm", 100.0, 2),
+    ]
+    stem, block = compare_blocks(int8, fp32, ["stem", "blocks.1.conv", "head"])
+    assert (stem.name, stem.int8_us, stem.fp32_us) == ("stem", 7.0, 20.0)
+    assert (block.name, block.int8_us, block.fp32_us) == ("blocks.1", 17.0, 6.0)
