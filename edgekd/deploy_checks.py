@@ -76,7 +76,7 @@ def quantization_facts(
         warnings.append(f"{spec.title} has no int8 kernels: the file is smaller there, not faster")
     return {
         "scheme": spec.scheme, "integer_ops": report.integer_ops, "float_ops": report.float_ops,
-        "coverage": report.coverage, "rule": report.rule,
+        "coverage": report.coverage, "rule": report.rule, "float_nodes": report.float_nodes,
         "rules": {rule: asdict(each) for rule, each in reports.items()},
     }  # fmt: skip
 

@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from edgekd.report.facts import device_name
-from edgekd.report.format import MISSING, clean, duration, percent, plural, significant
+from edgekd.report.format import (
+    MISSING,
+    byte_count,
+    clean,
+    duration,
+    milliseconds,
+    percent,
+    plural,
+    ratio,
+    significant,
+)
 from edgekd.report.schema import DeployFacts, KeptMagnitude, Report, StageFacts
-from edgekd.report.tables import Table, text_column
+from edgekd.report.tables import Column, Table, text_column
 
 
 def guarantees_table(report: Report) -> Table:
@@ -51,6 +61,36 @@ def skipped_table(report: Report) -> Table:
                 (clean(device_name(entry)), clean(n.name), what, clean(n.reason) or MISSING) for n in left_out
             ]
     return Table("Left out, and why", tuple(map(text_column, ("device", "layer", "stays", "reason"))), rows)
+
+
+def variants_table(entry: DeployFacts) -> Table:
+    """The ways to write the trained network that were measured, the deployed one in bold."""
+    numbers = ("p50", "vs float", "size", "validation", "layers in float")
+    rows = [
+        (
+            clean(variant.name),
+            milliseconds(variant.p50_ms),
+            ratio(variant.speedup_vs_fp32),
+            byte_count(variant.size_bytes),
+            percent(variant.validation_score),
+            "all" if variant.name == "fp32" else str(len(variant.float_layers)),
+        )
+        for variant in entry.variants
+    ]
+    chosen = frozenset(k for k, variant in enumerate(entry.variants) if variant.deployed)
+    title = f"Measured before one was deployed on {clean(device_name(entry))}"
+    return Table(title, (text_column("file"), *map(Column, numbers)), rows, chosen)
+
+
+def float_layers_table(entry: DeployFacts) -> Table:
+    """Layers that went back to float because their block is slower in integers."""
+    rows = [
+        (clean(layer.name), clean(layer.reason) or MISSING)
+        for variant in entry.variants
+        if variant.deployed
+        for layer in variant.float_layers
+    ]
+    return Table("Layers in float, and why", (text_column("layer"), text_column("reason")), rows)
 
 
 def stage_notes(stage: StageFacts) -> list[str]:

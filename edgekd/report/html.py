@@ -6,7 +6,14 @@ from importlib import resources
 
 from edgekd.report.curves import curves_caption, curves_picture
 from edgekd.report.elements import figure, kind_tag, operator_bars, section, table_block
-from edgekd.report.evidence import guarantees_table, origin_table, skipped_table, stage_notes
+from edgekd.report.evidence import (
+    float_layers_table,
+    guarantees_table,
+    origin_table,
+    skipped_table,
+    stage_notes,
+    variants_table,
+)
 from edgekd.report.facts import all_warnings, device_name, files_of, is_label_free
 from edgekd.report.format import listing
 from edgekd.report.headline import subtitle, tiles, title
@@ -141,7 +148,8 @@ def _latency(report: Report, entry: DeployFacts) -> Markup:
     columns = tag("div", picture, operator_bars(entry), class_="figures two")
     rows = latency_table(report, entry)
     measured = table_block(rows) if rows.rows else None
-    return section(heading, columns, measured, table_block(files_table(report, entry)))
+    tried = [table_block(t) for t in (variants_table(entry), float_layers_table(entry)) if t.rows]
+    return section(heading, columns, measured, table_block(files_table(report, entry)), *tried)
 
 
 def _guarantees(report: Report) -> Markup | None:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import re
 
 from edgekd.report.curves import curves_caption
-from edgekd.report.evidence import guarantees_table, origin_table, skipped_table, stage_notes
+from edgekd.report.evidence import (
+    float_layers_table,
+    guarantees_table,
+    origin_table,
+    skipped_table,
+    stage_notes,
+    variants_table,
+)
 from edgekd.report.facts import all_warnings, device_name
 from edgekd.report.format import clean
 from edgekd.report.headline import subtitle, tiles, title
-from edgekd.report.schema import Report
+from edgekd.report.schema import DeployFacts, Report
 from edgekd.report.tables import (
     Table,
     deploy_table,
@@ -53,7 +60,7 @@ def render_markdown(report: Report) -> str:
         lines += [f"- {escape_markdown(stage.name)}: {escape_markdown(note)}" for note in told]
     lines += ["", *_table(deploy_table(report))]
     for entry in report.deploy:
-        for table in (files_table(report, entry), latency_table(report, entry), operators_table(entry)):
+        for table in (*_tables(report, entry), variants_table(entry), float_layers_table(entry)):
             lines += _table(table)
     for table in (guarantees_table(report), skipped_table(report)):
         lines += _table(table)
@@ -61,6 +68,10 @@ def render_markdown(report: Report) -> str:
     lines += [f"- {escape_markdown(text)}" for text in all_warnings(report)] or ["None."]
     lines += ["", *_table(origin_table(report))]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _tables(report: Report, entry: DeployFacts) -> tuple[Table, ...]:
+    return files_table(report, entry), latency_table(report, entry), operators_table(entry)
 
 
 def _table(table: Table) -> list[str]:

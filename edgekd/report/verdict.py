@@ -59,6 +59,10 @@ def _speed(entry: DeployFacts) -> list[Verdict]:
             continue
         pair = comparable(entry, against)  # type: ignore[arg-type]
         unclear = pair is not None and ranges_overlap(*pair)
+        if against == "student" and unclear and _deployed_in_float(entry):
+            text = f"{name}: deployed in float: integers are not faster on this machine, as measured."
+            found.append(Verdict("warn", text))
+            continue
         if gain < 1:
             doubt = ""
             if unclear:
@@ -83,6 +87,10 @@ def _speed(entry: DeployFacts) -> list[Verdict]:
         text += "." if latency.validated else ". No board has confirmed it."
         found.append(Verdict("warn", text))
     return found
+
+
+def _deployed_in_float(entry: DeployFacts) -> bool:
+    return any(variant.deployed and variant.name == "fp32" for variant in entry.variants)
 
 
 def _guarantees(entry: DeployFacts) -> list[Verdict]:
