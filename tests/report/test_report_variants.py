@@ -30,7 +30,7 @@ def test_the_table_has_a_row_for_each_and_stresses_the_deployed_one(tried: dict[
     entry = Report.model_validate(tried).deploy[0]
     table = variants_table(entry)
     assert [row[0] for row in table.rows] == ["int8", "mixed", "fp32"]
-    assert table.rows[1][1:] == ("2.00 ms", "1.35×", "2.0 kB", "91.23%", "1")
+    assert table.rows[1][1:] == ("2.00 ms", "1.35×", "2.00 kB", "91.23%", "1")
     assert table.emphasised == {1}
     assert float_layers_table(entry).rows == [("blocks.0.dw", "50 us in integers, 20 us in float")]
 
