@@ -2,7 +2,8 @@
 
 ``model.json`` holds ``format``, ``spec`` (the architecture, without weights), ``classes`` (names),
 ``preprocess``, ``fold_batch_norm``, ``weights_sha256`` and, for a user's own module, ``module_file``: a copy
-of the Python file, so that the folder can be moved to another machine.
+of the Python file, so that the folder can be moved to another machine. A text model's ``config.json`` and
+``tokenizer.json`` stand beside them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from edgekd.artifact import atomic_path, sha256_file, write_json, write_text
 from edgekd.errors import ModelError, PreconditionError, fault
 from edgekd.models.architecture import build_architecture
 from edgekd.models.checkpoint import read_checkpoint
+from edgekd.models.hf_files import CONFIG_FILE, read_json
 from edgekd.models.loaded import LoadedModel, Request
+from edgekd.models.text_classifier import TextClassifier
 from edgekd.models.text_preprocessing import with_input
 from edgekd.models.user_file import parse_user
 from edgekd.models.weights import fill
@@ -48,7 +51,13 @@ class ModelFacts(BaseModel):
 
 
 def save_model_dir(
-    path: Path, module: nn.Module, *, spec: str, classes: Sequence[str], preprocess: AnyPreprocess, folded: bool
+    path: Path,
+    module: nn.Module,
+    *,
+    spec: str,
+    classes: Sequence[str],
+    preprocess: AnyPreprocess,
+    folded: bool,
 ) -> None:
     """Write ``module``'s plain weights and what is needed to rebuild it. Equal weights give equal bytes.
 
@@ -90,6 +99,8 @@ def save_model_dir(
         "fold_batch_norm": folded,
         "weights_sha256": sha256_file(path / WEIGHTS_FILE),
     }
+    if isinstance(module, TextClassifier):
+        write_json(path / CONFIG_FILE, module.config)
     if spec.startswith("torch:"):
         source = Path(parse_user(spec, str(path)).file)
         if source.resolve() != (path / source.name).resolve():
@@ -115,9 +126,7 @@ def load_model_dir(path: Path, spec: str, request: Request) -> LoadedModel:
     own = facts.preprocess
     if isinstance(own, TextPreprocess):
         own = own.found_in(path, request.where)
-    module = build_architecture(
-        architecture, classes=len(facts.classes), channels=own.channels if isinstance(own, Preprocess) else 0, where=request.where
-    )
+    module = _fresh(path, architecture, own, classes=len(facts.classes), where=request.where)
     if facts.fold_batch_norm:
         from edgekd.models.fold import fold_batch_norms
 
@@ -134,6 +143,16 @@ def load_model_dir(path: Path, spec: str, request: Request) -> LoadedModel:
         folded=facts.fold_batch_norm,
         class_names=facts.classes,
     )
+
+
+def _fresh(path: Path, architecture: str, own: AnyPreprocess, *, classes: int, where: str) -> nn.Module:
+    """The architecture with random weights; a text model's is the ``config.json`` beside the weights."""
+    if architecture.startswith("hf:") and isinstance(own, TextPreprocess):
+        from edgekd.models.hf_build import build_text
+
+        return build_text(read_json(path / CONFIG_FILE, where), own, classes=classes, where=where)
+    channels = own.channels if isinstance(own, Preprocess) else 0
+    return build_architecture(architecture, classes=classes, channels=channels, where=where)
 
 
 def read_facts(path: Path, where: str) -> ModelFacts:

@@ -1,4 +1,4 @@
-"""From what the user wrote (``timm:``, ``torch:``, ``onnx:`` or a folder) to a model that has been tried."""
+"""From what the user wrote (``timm:``, ``torch:``, ``onnx:``, ``hf:`` or a folder) to a model that has been tried."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from pathlib import Path
 from edgekd.errors import ModelError, fault, nearest
 from edgekd.models.loaded import LoadedModel, Request, Role
 from edgekd.models.trial import try_forward
+from edgekd.preprocess_text import TextPreprocess
 from edgekd.recipe import InputRecipe
 
-FORMS = "timm:NAME[@FILE|@random], torch:FILE.py:FACTORY[@CHECKPOINT], onnx:FILE or a folder saved by edgekd"
-KINDS = ("timm", "torch", "onnx")
+FORMS = (
+    "timm:NAME[@FILE|@random], torch:FILE.py:FACTORY[@CHECKPOINT], onnx:FILE, hf:DIR_OR_ID[@random] "
+    "or a folder saved by edgekd"
+)
+KINDS = ("timm", "torch", "onnx", "hf")
 
 
 def resolve_model(
@@ -65,6 +69,10 @@ def _load(spec: str, request: Request) -> LoadedModel:
         from edgekd.models.black_box import load_black_box
 
         return load_black_box(spec, request)
+    if separator and kind == "hf":
+        from edgekd.models.hf_models import load_hf
+
+        return load_hf(spec, request)
     folder = request.path(spec)
     if folder.is_dir():
         from edgekd.models.directory import load_model_dir
@@ -96,6 +104,8 @@ def _suggestion(spec: str, path: Path) -> str | None:
 
 
 def _size_fix(model: LoadedModel) -> str:
+    if isinstance(model.preprocess, TextPreprocess):
+        return "set input.max_length to what it takes"
     fix = "set input.size to what it takes"
     if model.own_size is not None:
         fix += ", such as its own {}x{}".format(*model.own_size)
