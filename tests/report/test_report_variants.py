@@ -46,6 +46,7 @@ def test_float_against_float_is_no_loss(tried: dict[str, Any]) -> None:
     for row in entry["variants"]:
         row["deployed"] = row["name"] == "fp32"
     entry["speedup_vs_student_fp32"] = 0.99
+    tried["deploy"] = [entry]
     for row in (*entry["latency"], *entry["baseline"]["latency"]):
         row |= {"low_ms": 0.1, "high_ms": 90.0}
     own = [v for v in verdicts(Report.model_validate(tried)) if "fp32" in v.text or "float" in v.text]
