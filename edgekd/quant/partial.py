@@ -43,7 +43,8 @@ def leave_in_float(
         bake_parametrizations(layer)
     other.float_layers = {**model.float_layers, **layers}
     other.set_phase("off")
-    placement = plan_placement(record_calls(other.model, example), {*other.float_layers, *blocks})
+    graph = record_calls(other.model, example)
+    placement = plan_placement(graph, {*other.float_layers, *blocks}, model.style)
     missing = [site for site in placement.ranges if range_key(site) not in other.quantizers]
     if missing:
         raise PreconditionError(

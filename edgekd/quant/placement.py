@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from edgekd.models.calls import Call, CallGraph, Site
+from edgekd.quant.regions import Regions, cut_regions
 
 WEIGHTED = frozenset({"conv2d", "linear"})
 INTEGER_OPS = WEIGHTED | {
@@ -40,6 +42,7 @@ _TWO_TENSORS = frozenset({"add", "mul", "matmul"})
 # ``x * gate(x)``: both halves have integer kernels once the gate's output is quantized too.
 GATES = {"silu": "sigmoid", "hardswish": "hardsigmoid"}
 
+Style = Literal["full", "auto", "weighted"]
 INPUT = Site("", "input", 0)
 
 
@@ -49,35 +52,46 @@ class Placement:
 
     ``inputs`` maps each convolution and linear layer that runs in integers to the range of what it reads.
     ``bounds`` holds the values that a range's call cannot leave (``(0, 6)`` after a ReLU6): a learned range
-    that stays inside lets the clip itself disappear from the file.
+    that stays inside lets the clip itself disappear from the file. ``entries`` maps layers to the range by
+    which they round what they read, where others read the same value in float.
     """
 
     points: dict[Site, Site]
     inputs: dict[Site, Site] = field(default_factory=dict)
     bounds: dict[Site, tuple[float, float]] = field(default_factory=dict)
+    entries: dict[Site, Site] = field(default_factory=dict)
 
     @property
     def ranges(self) -> list[Site]:
         """The distinct ranges, in forward order of their first use."""
-        return list(dict.fromkeys(self.points.values()))
+        return list(dict.fromkeys((*self.points.values(), *self.entries.values())))
 
 
-def plan_placement(graph: CallGraph, float_layers: Collection[str] = ()) -> Placement:
+def plan_placement(graph: CallGraph, float_layers: Collection[str] = (), style: Style = "full") -> Placement:
     """Decide which values carry Q/DQ.
 
     Args:
         graph: of the network with batch norms folded.
         float_layers: names of modules that compute in float: a layer, or a block with all that it holds.
+        style: ``full``: whatever has an integer kernel runs in integers. ``auto``: what lies between
+            convolutions and linear layers runs where that costs least (:mod:`edgekd.quant.regions`).
+            ``weighted``: only convolutions and linear layers.
     """
-    wanted: set[int] = set()
+    if style not in get_args(Style):
+        raise ValueError(f"style must be one of {get_args(Style)}, got {style!r}")
     integer_calls = [call for call in graph.calls if _runs_in_integers(call, float_layers)]
-    for call in integer_calls:
-        wanted.update(_source(graph, value) for value in call.inputs)
-        wanted.update(_quantized_output(graph, call))
+    regions = None if style == "full" else _regions(graph, integer_calls, float_layers, style)
+    readers: dict[int, Site] = {}
+    if regions is None:
+        wanted = {_source(graph, value) for call in integer_calls for value in call.inputs}
+        wanted.update(value for call in integer_calls for value in _quantized_output(graph, call))
+    else:
+        wanted, readers = _within_regions(graph, regions)
     root: dict[int, int] = {}
-    for value in sorted(wanted):
+    for value in sorted(wanted.union(readers.values())):
         _root(graph, value, root)
-    wanted.update(root.values())
+    if style == "full":
+        wanted.update(root.values())
     for value in list(wanted):
         root.setdefault(value, value)
     # The logits stay float: the last integer kernel writes them directly, at no cost in accuracy.
@@ -89,7 +103,9 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = ()) -> Plac
     gates = [
         gate_of(call.site)
         for call in graph.calls
-        if call.op in GATES and {_source(graph, call.inputs[0]), *call.outputs} <= wanted
+        if call.op in GATES
+        and {_source(graph, call.inputs[0]), *call.outputs} <= wanted
+        and (regions is None or call.index in regions.integer)
     ]
     points |= {gate: gate for gate in gates}
     inputs = {
@@ -103,7 +119,57 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = ()) -> Plac
         if (producer := graph.producer(value)) is not None and (limits := _bounds(producer)) is not None
     }
     bounds |= dict.fromkeys(gates, (0.0, 1.0))
-    return Placement(points, inputs, bounds)
+    entries = {site: _site(graph, root[value]) for site, value in readers.items()}
+    return Placement(points, inputs, bounds, entries)
+
+
+def _regions(
+    graph: CallGraph, integer_calls: list[Call], float_layers: Collection[str], style: Style
+) -> Regions:
+    fused = {
+        reader.index: call.index
+        for call in integer_calls
+        if call.op in FUSES_ACTIVATION
+        and (reader := graph.sole_consumer(call)) is not None
+        and reader.op in FUSED_ACTIVATIONS
+    }
+    gates = [
+        call.index
+        for call in graph.calls
+        if call.op in GATES and not any(_within(call.site.module, block) for block in float_layers)
+    ]
+    # The product of two activations is faster in float: both its sides would have to be packed at each run.
+    capable = {call.index for call in integer_calls if call.op != "matmul"}.union(gates)
+    return cut_regions(
+        graph, capable, fused, moves=MOVES_VALUES, transparent=_IDENTITIES, all_float=style == "weighted"
+    )
+
+
+def _within_regions(graph: CallGraph, regions: Regions) -> tuple[set[int], dict[Site, int]]:
+    """The values that are rounded where they are made, and the layers that round what they read.
+
+    A float value that a convolution and a float operation read (a residual) is rounded for the first alone.
+    """
+    rounded: set[int] = set()
+    entries: dict[Site, int] = {}
+    reads: dict[int, list[Call]] = {}
+    for call in graph.calls:
+        if call.op not in _IDENTITIES:
+            for value in call.inputs:
+                reads.setdefault(_source(graph, value), []).append(call)
+    for call in graph.calls:
+        if call.index in regions.integer and not regions.absorbed(call):
+            rounded.update(_quantized_output(graph, call))
+    for value, calls in reads.items():
+        integer = [call for call in calls if regions.reads(call) and not regions.absorbed(call)]
+        if value in rounded or not integer:
+            continue
+        returned = value in graph.result
+        if all(call.op in WEIGHTED for call in integer) and (returned or len(integer) < len(calls)):
+            entries |= {call.site: value for call in integer}
+        else:
+            rounded.add(value)
+    return rounded, entries
 
 
 def gate_of(site: Site) -> Site:

@@ -21,7 +21,7 @@ from edgekd.errors import PreconditionError, RecipeError, fault, nearest
 from edgekd.models.calls import Site, record_calls
 from edgekd.models.fold import fold_batch_norms
 from edgekd.quant.fake_quant import UNBOUNDED, ActivationQuantizer, WeightFakeQuant
-from edgekd.quant.placement import INPUT, WEIGHTED, Placement, plan_placement
+from edgekd.quant.placement import INPUT, WEIGHTED, Placement, Style, plan_placement
 from edgekd.quant.schemes import QuantScheme
 from edgekd.quant.simulate import FakeQuantMode, range_key
 
@@ -35,6 +35,7 @@ class QuantizedModel(nn.Module):
         placement: which call uses which range.
         float_layers: convolution and linear layers left in float, with the reason.
         weight_max: the largest integer of a weight.
+        style: of the placement, as :func:`edgekd.quant.placement.plan_placement` takes it.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class QuantizedModel(nn.Module):
         float_layers: dict[str, str],
         ranges: Literal["moving-average", "learned"],
         weight_max: int,
+        style: Style = "full",
     ) -> None:
         super().__init__()
         self.model = model
         self.weight_max = weight_max
+        self.style: Style = style
         self.scheme = scheme
         self.placement = placement
         self.float_layers = float_layers
@@ -143,6 +146,7 @@ def prepare_qat(
     exclude: Iterable[str] = (),
     ranges: Literal["moving-average", "learned"] = "moving-average",
     weight_bits: int = 8,
+    style: Style = "full",
 ) -> QuantizedModel:
     """Fold batch norms, register weight fake-quant after any mask, and plan the activation ranges.
 
@@ -153,6 +157,7 @@ def prepare_qat(
         model: changed in place and held by the result.
         example: ``(batch, channels, height, width)``.
         exclude: fnmatch patterns of convolution and linear layers that stay in float.
+        style: which values carry Q/DQ: :func:`edgekd.quant.placement.plan_placement`.
 
     Raises:
         RecipeError: an ``exclude`` pattern matches no layer.
@@ -178,6 +183,5 @@ def prepare_qat(
             parametrize.register_parametrization(layer, "weight", WeightFakeQuant(weight_max), unsafe=True)
         else:
             float_layers[name] = "forward() computes the weight"
-    return QuantizedModel(
-        model, scheme, plan_placement(graph, float_layers), float_layers, ranges, weight_max
-    )
+    placement = plan_placement(graph, float_layers, style)
+    return QuantizedModel(model, scheme, placement, float_layers, ranges, weight_max, style)

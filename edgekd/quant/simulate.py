@@ -9,7 +9,7 @@ import torch
 from edgekd.models.calls import CallMode, Site
 from edgekd.quant.fake_quant import ActivationQuantizer
 from edgekd.quant.kernels import fake_quantize_bias
-from edgekd.quant.placement import gate_of
+from edgekd.quant.placement import GATES, gate_of
 
 if TYPE_CHECKING:
     from edgekd.quant.qat import QuantizedModel
@@ -33,6 +33,9 @@ class FakeQuantMode(CallMode):
         range_site = self._points.get(site)
         if range_site is None:
             return value
+        return self._rounded(range_site, value)
+
+    def _rounded(self, range_site: Site, value: Any) -> Any:
         quantizer = self._owner.quantizers[range_key(range_site)]
         self._silent += 1  # the simulation's own tensor calls are not calls of the network
         try:
@@ -43,17 +46,21 @@ class FakeQuantMode(CallMode):
             self._silent -= 1
 
     def on_call(self, site: Site, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        entry = self._owner.placement.entries.get(site)
+        if entry is not None:
+            args = (self._rounded(entry, args[0]), *args[1:])
         range_site = self._inputs.get(site)
         if range_site is not None:
             args, kwargs = self._with_integer_bias(range_site, args, kwargs)
-        if site.op == "silu" and gate_of(site) in self._points:
+        if site.op in GATES and gate_of(site) in self._points:
             return self.quantized(site, self._gated(site, func, args, kwargs))
         return self.quantized(site, func(*args, **kwargs))
 
     def _gated(self, site: Site, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """``x * sigmoid(x)`` with the sigmoid quantized, as the file has it."""
+        """``x * gate(x)`` with the gate quantized, as the file has it."""
         x = args[0]
-        gate = self.quantized(gate_of(site), torch.sigmoid(x))
+        gate = torch.sigmoid(x) if GATES[site.op] == "sigmoid" else torch.nn.functional.hardsigmoid(x)
+        gate = self.quantized(gate_of(site), gate)
         phase = self._owner.activation_quantizers()[0].phase
         return x * gate if phase in ("train", "frozen") else func(*args, **kwargs)
 
