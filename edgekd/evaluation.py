@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from edgekd.cpu import usable_cores
-from edgekd.data.loader import eval_loader
+from edgekd.data.loader import eval_loader, in_order
 from edgekd.data.source import Progress, Split
 from edgekd.models.layout import laid_out
 from edgekd.preprocess_text import AnyPreprocess
@@ -62,13 +62,13 @@ def _logits(
     workers: int | None,
     progress: Progress | None,
 ) -> np.ndarray:
-    loader = eval_loader(split, preprocess, batch_size=128, workers=workers)
+    loader = eval_loader(split, preprocess, batch_size=128, workers=workers, by_length=True)
     answers = []
     for done, batch in enumerate(loader):
         answers.append(forward(batch["inputs"].numpy()))
         if progress is not None:
             progress(what, done + 1, len(loader))
-    return np.concatenate(answers)
+    return in_order(np.concatenate(answers), loader)
 
 
 def score(logits: np.ndarray, split: Split, teacher_logits: np.ndarray | None) -> dict[str, Any]:

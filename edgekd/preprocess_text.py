@@ -117,8 +117,8 @@ class TextPreprocess(BaseModel):
         """Token ids, int64 ``(texts, longest)``."""
         return self.pad(self.encode(texts)[0])
 
-    def encode(self, texts: Sequence[Text]) -> tuple[list[np.ndarray], int]:
-        """Token ids of each text, int32 without padding, and how many texts had to be cut."""
+    def encode(self, texts: Sequence[Text]) -> tuple[list[np.ndarray], list[int]]:
+        """Token ids of each text, int32 without padding, and the positions of those that had to be cut."""
         whole, cutting = _pair(self.content, self.max_length)
         rows = [np.array(encoding.ids, np.int32) for encoding in whole.encode_batch(list(texts))]
         long = [position for position, row in enumerate(rows) if len(row) > self.max_length]
@@ -126,7 +126,7 @@ class TextPreprocess(BaseModel):
             text = texts[position]
             parts = (text,) if isinstance(text, str) else text
             rows[position] = np.array(cutting.encode(*parts).ids, np.int32)
-        return rows, len(long)
+        return rows, long
 
     def pad(self, rows: Sequence[np.ndarray]) -> np.ndarray:
         """Rows of ids to int64 ``(rows, longest)``."""

@@ -6,16 +6,19 @@ No torch: an ONNX file is evaluated on a board that has none.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeGuard
+from typing import TypeGuard, cast
 
 import numpy as np
 
 from edgekd.data.arrays import ArraySource
-from edgekd.data.source import ImageSource, Split
+from edgekd.data.source import ImageSource, SampleSource, Split, is_text
+from edgekd.data.tokens import tokens_of
+from edgekd.errors import DataError, fault
 from edgekd.preprocess import Preprocess
+from edgekd.preprocess_text import AnyPreprocess, TextPreprocess
 
 
-def is_direct(source: ImageSource, preprocess: Preprocess) -> TypeGuard[ArraySource]:
+def is_direct(source: SampleSource, preprocess: Preprocess) -> TypeGuard[ArraySource]:
     """Whether the stored pixels are what :meth:`Preprocess.resize_crop` would return, gray to RGB aside."""
     return (
         isinstance(source, ArraySource)
@@ -25,14 +28,21 @@ def is_direct(source: ImageSource, preprocess: Preprocess) -> TypeGuard[ArraySou
     )
 
 
-def eval_inputs(source: ImageSource, preprocess: Preprocess, indices: np.ndarray) -> np.ndarray:
-    """Float32 ``(n, channels, height, width)`` of the samples at ``indices``, as the model will see them.
+def eval_inputs(source: SampleSource, preprocess: AnyPreprocess, indices: np.ndarray) -> np.ndarray:
+    """Float32 ``(n, channels, height, width)``, or int64 token ids ``(n, longest)``, as the model sees them.
 
     Raises:
         SampleError: an image cannot be read.
+        DataError: images for a model that takes text, or texts for one that takes images.
     """
+    if isinstance(preprocess, TextPreprocess):
+        return preprocess.pad(tokens_of(source, preprocess).of(indices))
+    if is_text(source):
+        fix = "set task: image-classification, or give a model that takes text"
+        raise DataError(fault(source.name, "the data are texts, the model takes images", fix=fix))
     if not is_direct(source, preprocess):
-        return np.stack([preprocess(source.image(index)) for index in indices.tolist()])
+        images = cast(ImageSource, source)
+        return np.stack([preprocess(images.image(index)) for index in indices.tolist()])
     pixels = source.pixels[indices]
     return normalise_planes(pixels if pixels.ndim == 3 else np.moveaxis(pixels, -1, 1), preprocess)
 
@@ -52,11 +62,11 @@ def normalise_planes(planes: np.ndarray, preprocess: Preprocess) -> np.ndarray:
 
 
 def eval_batches(
-    split: Split, preprocess: Preprocess, *, batch_size: int
+    split: Split, preprocess: AnyPreprocess, *, batch_size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """``(inputs, labels, indices)`` of at most ``batch_size`` samples, in order: the last may be smaller.
 
-    Shapes: float32 ``(n, channels, height, width)``, int64 ``(n,)``, int64 ``(n,)`` (source indices).
+    Shapes: as :func:`eval_inputs`, int64 ``(n,)``, int64 ``(n,)`` (source indices).
     """
     for start in range(0, len(split), batch_size):
         indices = split.indices[start : start + batch_size]

@@ -13,7 +13,7 @@ import numpy as np
 from edgekd.data.cache_dir import cache_dir
 from edgekd.data.path_source import PathSource
 from edgekd.data.remembered import Stamp, recall, remember
-from edgekd.data.source import SPLITS, ImageSource, Progress, SampleError
+from edgekd.data.source import SPLITS, Progress, SampleError, SampleSource, is_text, noun
 from edgekd.errors import DataError, fault
 
 _BLOCK = 64
@@ -23,7 +23,7 @@ _WHAT = "checking images"
 
 
 def verify(
-    source: ImageSource, indices: np.ndarray, progress: Progress | None = None
+    source: SampleSource, indices: np.ndarray, progress: Progress | None = None
 ) -> tuple[dict[int, bytes], dict[int, str]]:
     """sha256 of each sound sample by source index, and what is wrong with each broken one.
 
@@ -94,7 +94,7 @@ def _look(
         return None, str(error)
 
 
-def settle_broken(broken: Mapping[int, str], limit: int, where: str) -> list[str]:
+def settle_broken(broken: Mapping[int, str], limit: int, where: str, what: str = "image") -> list[str]:
     """Warnings about ``broken`` samples that are skipped.
 
     Raises:
@@ -106,15 +106,15 @@ def settle_broken(broken: Mapping[int, str], limit: int, where: str) -> list[str
     more = f"; and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
     if len(broken) > limit:
         fix = f"mend or remove them, or allow {len(broken)} with data.max_broken"
-        what = f"{len(broken)} broken {'image' if len(broken) == 1 else 'images'}: {shown}{more}"
-        raise DataError(fault(where, what, allowed=f"at most {limit}", fix=fix))
-    return [" ".join(f"skipped {len(broken)} broken images: {shown}{more}".split())]
+        count = f"{len(broken)} broken {what if len(broken) == 1 else what + 's'}"
+        raise DataError(fault(where, f"{count}: {shown}{more}", allowed=f"at most {limit}", fix=fix))
+    return [" ".join(f"skipped {len(broken)} broken {what}s: {shown}{more}".split())]
 
 
 def find_duplicates(
-    source: ImageSource, splits: Mapping[str, np.ndarray], digests: Mapping[int, bytes]
+    source: SampleSource, splits: Mapping[str, np.ndarray], digests: Mapping[int, bytes]
 ) -> list[str]:
-    """A warning for each two splits that share images, with the count and one pair."""
+    """A warning for each two splits that share samples, with the count and one pair."""
     first: dict[str, dict[bytes, int]] = {split: {} for split in SPLITS}
     for split, indices in splits.items():
         for index in indices.tolist():
@@ -127,21 +127,25 @@ def find_duplicates(
         count = sum(digests[index] in shared for index in splits[other].tolist())
         example = min(shared, key=lambda digest: first[other][digest])
         pair = f"{source.sample_id(first[one][example])} and {source.sample_id(first[other][example])}"
-        warnings.append(f"{count} of {len(splits[other])} {other} images are also in {one}, such as {pair}")
+        warnings.append(
+            f"{count} of {len(splits[other])} {other} {noun(source)}s are also in {one}, such as {pair}"
+        )
     return warnings
 
 
-def fingerprint(source: ImageSource, splits: Mapping[str, np.ndarray], digests: Mapping[int, bytes]) -> str:
+def fingerprint(source: SampleSource, splits: Mapping[str, np.ndarray], digests: Mapping[int, bytes]) -> str:
     """sha256 over class names and, per split, each sample's id, label and content."""
     digest = hashlib.sha256("\0".join(source.classes).encode("utf-8", "surrogateescape"))
     for split in SPLITS:
         digest.update(f"\0{split}\0{len(splits[split])}\0".encode())
         for index in splits[split].tolist():
             digest.update(f"{source.sample_id(index)}\0{source.labels[index]}\0".encode() + digests[index])
+            if is_text(source) and source.targets is not None:
+                digest.update(source.targets[index].tobytes())
     return digest.hexdigest()
 
 
-def check_classes(source: ImageSource, train: np.ndarray, where: str) -> None:
+def check_classes(source: SampleSource, train: np.ndarray, where: str) -> None:
     """Refuse fewer than two classes, and a class that none of the ``train`` indices has.
 
     Raises:
@@ -151,23 +155,30 @@ def check_classes(source: ImageSource, train: np.ndarray, where: str) -> None:
     if len(classes) < 2:
         got = ", ".join(classes) or "none"
         raise DataError(fault(where, "one class only: nothing to tell apart", got=got, allowed="two or more"))
-    empty = np.flatnonzero(np.bincount(source.labels[train], minlength=len(classes)) == 0)
+    empty = np.flatnonzero(class_counts(source, train) == 0)
     if len(empty):
         names = ", ".join(repr(classes[number]) for number in empty[:_SHOWN])
         more = f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else ""
-        fix = "add images, remove the class, or raise data.max_train"
-        raise DataError(fault(where, f"a class has no training image: {names}{more}", fix=fix))
+        fix = f"add {noun(source)}s, remove the class, or raise data.max_train"
+        raise DataError(fault(where, f"a class has no training {noun(source)}: {names}{more}", fix=fix))
 
 
-def missing_classes(source: ImageSource, splits: Mapping[str, np.ndarray]) -> list[str]:
+def missing_classes(source: SampleSource, splits: Mapping[str, np.ndarray]) -> list[str]:
     """A warning for each measuring split that lacks a class."""
     warnings = []
     for split in ("validation", "test"):
-        counts = np.bincount(source.labels[splits[split]], minlength=len(source.classes))
+        counts = class_counts(source, splits[split])
         missing = np.flatnonzero(counts == 0)
         if len(missing):
             example = source.classes[missing[0]]
             warnings.append(
-                f"{len(missing)} of {len(counts)} classes have no {split} image, such as {example!r}"
+                f"{len(missing)} of {len(counts)} classes have no {split} {noun(source)}, such as {example!r}"
             )
     return warnings
+
+
+def class_counts(source: SampleSource, indices: np.ndarray) -> np.ndarray:
+    """How many of ``indices`` have each class: int64 ``(classes,)``."""
+    if is_text(source) and source.targets is not None:
+        return source.targets[indices].sum(axis=0).astype(np.int64)
+    return np.bincount(source.labels[indices], minlength=len(source.classes))

@@ -1,19 +1,21 @@
 """Loaders for training and for measuring.
 
-A batch is a dict: ``inputs`` float32 ``(n, channels, height, width)``, ``labels`` int64 ``(n,)`` (-1 is
-unknown), ``indices`` int64 ``(n,)`` (positions in the source; ``source.sample_id`` names them) and, only with
-mixup or CutMix and known labels, ``targets`` float32 ``(n, classes)``.
+A batch is a dict: ``inputs`` float32 ``(n, channels, height, width)`` or token ids int64 ``(n, longest)``,
+``labels`` int64 ``(n,)`` (-1 is unknown), ``indices`` int64 ``(n,)`` (positions in the source;
+``source.sample_id`` names them) and, with mixup or CutMix and known labels or with several labels a text,
+``targets`` float32 ``(n, classes)``.
 
 The augmentation of sample ``i`` depends on ``(seed, slot, i)`` alone; mixing on ``(seed, slot)`` and the
 batch's first sample, and with it the order follows from ``(seed, slot)``. So what a teacher said about a
-batch can be stored and is valid again, whatever the loader processes.
+batch can be stored and is valid again, whatever the loader processes. Texts are not augmented; the batches of
+an epoch hold texts of like length, and which they are follows from the order's seed.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,8 +27,11 @@ from edgekd.data.batches import eval_inputs, is_direct
 from edgekd.data.hashing import fold, fold_array, permutation
 from edgekd.data.image_augment import ImageAugment, kept_generators
 from edgekd.data.mixing import is_mixing, mix_batch
-from edgekd.data.source import Split
+from edgekd.data.source import ImageSource, Split, is_text
+from edgekd.data.tokens import bucketed, tokens_of
+from edgekd.errors import RecipeError, fault
 from edgekd.preprocess import Preprocess
+from edgekd.preprocess_text import AnyPreprocess, TextPreprocess
 from edgekd.recipe_stages import AugmentRecipe
 
 Batch = dict[str, torch.Tensor]
@@ -37,7 +42,7 @@ _WORTH_WORKERS = 1024  # samples below which starting processes costs more than 
 class _Batches(TorchDataset[Batch]):
     """Whole batches by positions in a split; torch's loader calls ``__getitems__`` once a batch."""
 
-    def __init__(self, split: Split, preprocess: Preprocess) -> None:
+    def __init__(self, split: Split, preprocess: AnyPreprocess) -> None:
         self.split = split
         self.preprocess = preprocess
 
@@ -49,11 +54,15 @@ class _Batches(TorchDataset[Batch]):
 
     def __getitems__(self, positions: Sequence[int]) -> Batch:
         indices = self.split.indices[np.asarray(positions, np.int64)]
-        return {
+        source = self.split.source
+        batch = {
             "inputs": self._inputs(indices),
-            "labels": torch.from_numpy(self.split.source.labels[indices]),
+            "labels": torch.from_numpy(source.labels[indices]),
             "indices": torch.from_numpy(indices),
         }
+        if is_text(source) and source.targets is not None:
+            batch["targets"] = torch.from_numpy(source.targets[indices])
+        return batch
 
     def _inputs(self, indices: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(eval_inputs(self.split.source, self.preprocess, indices))
@@ -64,6 +73,7 @@ class _TrainBatches(_Batches):
         self, split: Split, preprocess: Preprocess, augment: AugmentRecipe, seed: int, slot: int
     ) -> None:
         super().__init__(split, preprocess)
+        self.images = preprocess
         self.augment = augment
         self.stream = fold(seed, slot)
         self.vectorised = is_direct(split.source, preprocess) and is_vectorised(augment)
@@ -84,13 +94,12 @@ class _TrainBatches(_Batches):
     def _inputs(self, indices: np.ndarray) -> torch.Tensor:
         source = self.split.source
         states = fold_array(self.stream, indices)
-        if self.vectorised and is_direct(source, self.preprocess):
-            return torch.from_numpy(
-                augment_arrays(source.pixels[indices], states, self.preprocess, self.augment)
-            )
+        if self.vectorised and is_direct(source, self.images):
+            return torch.from_numpy(augment_arrays(source.pixels[indices], states, self.images, self.augment))
         with kept_generators():
             pairs = zip(indices.tolist(), states.tolist(), strict=True)
-            return torch.stack([self.per_image(source.image(index), state) for index, state in pairs])
+            images = cast(ImageSource, source)
+            return torch.stack([self.per_image(images.image(index), state) for index, state in pairs])
 
 
 class _Order(Sampler[int]):
@@ -106,7 +115,7 @@ class _Order(Sampler[int]):
 
 def train_loader(
     split: Split,
-    preprocess: Preprocess,
+    preprocess: AnyPreprocess,
     augment: AugmentRecipe,
     *,
     batch_size: int,
@@ -116,7 +125,7 @@ def train_loader(
     workers: int | None,
     drop_last: bool = True,
 ) -> DataLoader[Batch]:
-    """One pass over ``split``, augmented and shuffled.
+    """One pass over ``split``, shuffled; images augmented, texts in batches of like length.
 
     Args:
         slot: which of the augmentations; the same slot replays the same pixels.
@@ -125,8 +134,14 @@ def train_loader(
         drop_last: leave out the last, smaller batch. A split smaller than ``batch_size`` is one batch.
 
     Raises:
-        RecipeError: ``augment.auto_augment`` is not timm's.
+        RecipeError: ``augment.auto_augment`` is not timm's, or augmentation is asked for texts.
     """
+    if isinstance(preprocess, TextPreprocess):
+        require_no_augmentation(augment, "augment")
+        size = min(batch_size, len(split))
+        lengths = tokens_of(split.source, preprocess).lengths(split.indices)
+        order = bucketed(lengths, permutation(order_seed, len(split)), size)
+        return _loader(_Batches(split, preprocess), _Order(order), size, 0, drop_last)
     batches = _TrainBatches(split, preprocess, augment, seed, slot)
     order = permutation(batches.stream if is_mixing(augment) else order_seed, len(split))
     if workers is None:
@@ -135,13 +150,44 @@ def train_loader(
 
 
 def eval_loader(
-    split: Split, preprocess: Preprocess, *, batch_size: int, workers: int | None
+    split: Split,
+    preprocess: AnyPreprocess,
+    *,
+    batch_size: int,
+    workers: int | None,
+    by_length: bool = False,
 ) -> DataLoader[Batch]:
-    """One pass over ``split`` in order, every sample once, through the deployed preprocessing."""
+    """One pass over ``split``, every sample once, through the deployed preprocessing.
+
+    Args:
+        by_length: texts from short to long, so that little is padded; :func:`in_order` undoes it. Without it,
+            and for images, in order.
+    """
     batches = _Batches(split, preprocess)
+    if isinstance(preprocess, TextPreprocess):
+        lengths = tokens_of(split.source, preprocess).lengths(split.indices)
+        order = np.argsort(lengths, kind="stable") if by_length else np.arange(len(split))
+        return _loader(batches, _Order(order), batch_size, 0, False)
     if workers is None:
         workers = _auto_workers(is_direct(split.source, preprocess), len(split))
     return _loader(batches, _Order(np.arange(len(split))), batch_size, workers, False)
+
+
+def in_order(answers: np.ndarray, loader: DataLoader[Batch]) -> np.ndarray:
+    """What was computed from all batches of an :func:`eval_loader`, in the order of its split."""
+    order = loader.sampler
+    return answers[np.argsort(order.positions)] if isinstance(order, _Order) else answers
+
+
+def require_no_augmentation(augment: AugmentRecipe, where: str) -> None:
+    """
+    Raises:
+        RecipeError: a setting that is not the default; texts are never augmented.
+    """
+    for name, field in AugmentRecipe.model_fields.items():
+        value = getattr(augment, name)
+        if value != field.default:
+            raise RecipeError(fault(f"{where}.{name}", "texts are not augmented", got=value, fix="remove it"))
 
 
 def _loader(

@@ -1,4 +1,4 @@
-"""What data is to the rest of edgekd: a source of images, three splits of it, and where they come from.
+"""What data is to the rest of edgekd: a source of images or texts, three splits of it, where they come from.
 
 A format (folder, table, array, built-in set) only says what is there, as :class:`Samples`;
 ``edgekd.data.open`` splits, checks and fingerprints it, the same way for every format. No torch here: an
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 import numpy as np
 
 from edgekd.errors import DataError
+from edgekd.preprocess_text import Text
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,8 +38,8 @@ class SampleError(DataError):
         super().__init__(last.removeprefix(f"{type(self).__module__}.{type(self).__qualname__}: "))
 
 
-class ImageSource(Protocol):
-    """Images by index, with labels.
+class SampleSource(Protocol):
+    """Samples by index, with labels.
 
     Attributes:
         name: what reports call the data.
@@ -52,6 +53,20 @@ class ImageSource(Protocol):
 
     def __len__(self) -> int: ...
 
+    def sample_id(self, index: int) -> str:
+        """The path below the data's folder, or the position in the array: stable between machines."""
+
+    def digest(self, index: int) -> bytes:
+        """sha256 of the stored content, of a sample that is sound.
+
+        Raises:
+            SampleError: it cannot be read or decoded.
+        """
+
+
+class ImageSource(SampleSource, Protocol):
+    """Images by index."""
+
     def image(self, index: int) -> Image.Image:
         """The decoded image.
 
@@ -59,15 +74,33 @@ class ImageSource(Protocol):
             SampleError: it cannot be read or decoded.
         """
 
-    def sample_id(self, index: int) -> str:
-        """The path below the data's folder, or the position in the array: stable between machines."""
 
-    def digest(self, index: int) -> bytes:
-        """sha256 of the stored bytes, of an image that decodes.
+class TextSource(SampleSource, Protocol):
+    """Texts, or pairs of them, by index.
 
-        Raises:
-            SampleError: it cannot be read or decoded.
-        """
+    Attributes:
+        targets: float32 ``(n, classes)`` of 0 and 1 where a sample may have several labels, else None. Then
+            ``labels`` holds each sample's rarest label, by which splits are stratified.
+    """
+
+    targets: np.ndarray | None
+
+    def text(self, index: int) -> Text: ...
+
+
+def is_text(source: SampleSource) -> TypeGuard[TextSource]:
+    """Whether the samples are texts."""
+    return hasattr(source, "text")
+
+
+def has_targets(source: SampleSource) -> bool:
+    """Whether a sample may have several labels."""
+    return is_text(source) and source.targets is not None
+
+
+def noun(source: SampleSource) -> str:
+    """What messages call a sample."""
+    return "text" if is_text(source) else "image"
 
 
 @dataclass(frozen=True)
@@ -75,14 +108,14 @@ class Samples:
     """What a format found, before it is split.
 
     Attributes:
-        source: every image.
+        source: every sample.
         given: int64 source indices of the splits that the data itself names; ``train`` is always there and
             is everything where the data names none.
         warnings: one line each.
         provenance: facts for the run's record (JSON).
     """
 
-    source: ImageSource
+    source: SampleSource
     given: dict[str, np.ndarray]
     warnings: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -98,7 +131,7 @@ class Split:
     """
 
     name: str
-    source: ImageSource
+    source: SampleSource
     indices: np.ndarray
 
     def __len__(self) -> int:
@@ -108,6 +141,19 @@ class Split:
     def labels(self) -> np.ndarray:
         """int64 ``(n,)``; -1 is unlabelled."""
         return self.source.labels[self.indices]
+
+    @property
+    def targets(self) -> np.ndarray | None:
+        """float32 ``(n, classes)`` where a sample may have several labels, else None."""
+        source = self.source
+        if not is_text(source) or source.targets is None:
+            return None
+        return source.targets[self.indices]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every sample's labels are known."""
+        return bool((self.labels >= 0).all())
 
     def sample_id(self, position: int) -> str:
         """The id of the ``position``-th sample; for a batch's ``indices`` ask ``source.sample_id``."""

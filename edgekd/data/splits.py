@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.data.hashing import text_key
-from edgekd.data.source import SPLITS, ImageSource, Samples
+from edgekd.data.source import SPLITS, Samples, SampleSource, noun
 from edgekd.errors import DataError, fault
 from edgekd.recipe import DataRecipe
 
@@ -54,7 +54,7 @@ def assign_splits(samples: Samples, recipe: DataRecipe) -> tuple[dict[str, np.nd
 
 
 def _carve(
-    source: ImageSource, pool: np.ndarray, fraction: float, keys: np.ndarray
+    source: SampleSource, pool: np.ndarray, fraction: float, keys: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """``pool`` without ``fraction`` of it, and that fraction; every class keeps at least one sample."""
     labels = source.labels[pool]
@@ -63,7 +63,7 @@ def _carve(
     shares = dict(zip(numbers.tolist(), allocate(sizes, wanted, low=0, high=sizes - 1), strict=True))
     chosen = _choose(labels, keys[pool], shares)
     if not chosen.any():
-        what, fix = f"too few samples to split: {len(pool)}", "add images, or raise data.max_train"
+        what, fix = f"too few samples to split: {len(pool)}", f"add {noun(source)}s, or raise data.max_train"
         raise DataError(fault(source.name, what, allowed="two of a class", fix=fix))
     return pool[~chosen], pool[chosen]
 
@@ -101,7 +101,7 @@ def _choose(labels: np.ndarray, keys: np.ndarray, shares: dict[int, int]) -> np.
     return chosen
 
 
-def ids_sha256(source: ImageSource, indices: np.ndarray) -> str:
+def ids_sha256(source: SampleSource, indices: np.ndarray) -> str:
     """Hex digest of a split's sample ids in order: two runs with one digest used the same split."""
     digest = hashlib.sha256()
     for index in indices:

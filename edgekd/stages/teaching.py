@@ -6,11 +6,13 @@ import torch
 from torch import nn
 
 from edgekd.data.image_augment import ImageAugment
+from edgekd.data.loader import require_no_augmentation
 from edgekd.distill.cache_key import CacheKey
 from edgekd.distill.loss import DistillationLoss
 from edgekd.distill.teacher import Teacher, fingerprint
 from edgekd.distill.teacher_cache import TeacherCache
 from edgekd.errors import PreconditionError, fault
+from edgekd.preprocess_text import TextPreprocess
 from edgekd.recipe_stages import TrainRecipe
 from edgekd.schedule import augment_seed, autocast_dtype, batch_size_for, require_batch
 from edgekd.stages.base import StageContext
@@ -37,7 +39,10 @@ def require_training(
             fault(f"{context.name}.objectives", "the teacher is a black box, whose features cannot be read",
                   got=", ".join(layers), fix="use kd")
         )  # fmt: skip
-    ImageAugment(context.preprocess, recipe.augment).build()
+    if isinstance(context.preprocess, TextPreprocess):
+        require_no_augmentation(recipe.augment, f"{context.name}.augment")
+    else:
+        ImageAugment(context.preprocess, recipe.augment).build()
 
 
 def teacher_for(
