@@ -125,7 +125,7 @@ class CallMode(TorchFunctionMode):
         if name in ("__get__", "__set__", "size", "dim", "stride", "is_contiguous", "__len__"):
             return func(*args, **kwargs)
         # Arithmetic on sizes is Python's, except while torch traces: then it is on integer tensors.
-        if not any(tensor.is_floating_point() for tensor in _tensors((args, kwargs))):
+        if not any(tensor.is_floating_point() for tensor in tensors_in((args, kwargs))):
             return func(*args, **kwargs)
         op = _CANONICAL.get(name, name)
         key = (self._path[-1], op)
@@ -208,13 +208,13 @@ class _Recorder(CallMode):
         self._alive.append(value)
 
     def on_call(self, site: Site, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = list(_tensors((args, kwargs)))
+        given = list(tensors_in((args, kwargs)))
         if site.op in _READ_A_SHAPE:
             given = given[:1]
         read = tuple(number for tensor in given if (number := self._values.get(id(tensor))) is not None)
         parameters = tuple(name for tensor in given if (name := self._parameters.get(id(tensor))))
         output = func(*args, **kwargs)
-        made = list(_tensors(output))
+        made = list(tensors_in(output))
         if read and made:
             numbers = []
             for tensor in made:
@@ -249,16 +249,17 @@ def record_calls(module: nn.Module, example: Tensor) -> CallGraph:
     finally:
         for child, mode in training.items():
             child.training = mode
-    result = tuple(n for t in _tensors(output) if (n := recorder.value(t)) is not None)
+    result = tuple(n for t in tensors_in(output) if (n := recorder.value(t)) is not None)
     return CallGraph(recorder.calls, result)
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Every tensor in nested lists, tuples and mappings."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors_in(item)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from edgekd.errors import ModelError, fault, nearest
+from edgekd.models.control_flow import require_static_control_flow
 from edgekd.models.loaded import LoadedModel, Request, Role
 from edgekd.models.trial import try_forward
 from edgekd.preprocess_text import TextPreprocess
@@ -42,6 +45,9 @@ def resolve_model(
     model = _load(spec, Request(classes=classes, input=input, base=base, where=where, role=role))
     model.module.eval()
     model.classes = try_forward(model.module, model.preprocess, where, size_fix=_size_fix(model))
+    if model.weights != "onnx":
+        example = torch.from_numpy(model.preprocess.example(2))
+        require_static_control_flow(model.module, example, where)
     if classes and model.classes != classes:
         raise ModelError(
             fault(

@@ -270,3 +270,16 @@ def test_a_model_that_cannot_be_exported_is_one_line(edgekd, tmp_path, capfd):
     assert done.code == 1 and "erfcx" in done.err and done.err.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["odd.py"]
     assert capfd.readouterr() == ("", "")  # nor what the exporter prints past Python
+
+
+def test_a_model_that_decides_by_its_data_is_refused_before_training(refused, recipe, tmp_path):
+    (tmp_path / "fork.py").write_text(
+        "from torch import nn\n"
+        "PREPROCESS = {'height': 8, 'width': 8, 'channels': 1, 'mean': [0.3], 'std': [0.35]}\n"
+        "class Fork(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.head = nn.Linear(64, 10)\n"
+        "    def forward(self, x):\n        if x.mean() > 0.5:\n            x = x / 2\n"
+        "        return self.head(x.flatten(1))\n"
+    )
+    refused("compress", recipe(teacher=f"torch:{tmp_path}/fork.py:Fork"), "--out", tmp_path / "out",
+            says=("fork.py, line 8", "if x.mean() > 0.5", "__bool__", "torch.where"))  # fmt: skip
