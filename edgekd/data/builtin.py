@@ -1,4 +1,4 @@
-"""The sets that need no path: ``builtin:fashion-mnist``, ``builtin:digits``, ``builtin:elpv``."""
+"""The sets that need no path, such as ``builtin:fashion-mnist``; the texts are in ``text_builtin.py``."""
 
 from __future__ import annotations
 
@@ -12,24 +12,32 @@ from edgekd.data.arrays import ArraySource
 from edgekd.data.fashion_mnist import open_fashion_mnist
 from edgekd.data.path_source import PathSource
 from edgekd.data.source import UNLABELLED, Progress, Samples
+from edgekd.data.text_builtin import TEXT_BUILTIN
 from edgekd.errors import DataError, MissingDependencyError, fault, nearest
 from edgekd.recipe import DataRecipe
 
 PREFIX = "builtin:"
 
 
-def open_builtin(recipe: DataRecipe, progress: Progress | None = None) -> Samples:
+def open_builtin(recipe: DataRecipe, progress: Progress | None = None, *, text: bool = False) -> Samples:
     """The set that ``recipe.path`` names.
 
     Raises:
-        DataError: no such set, or it cannot be had.
+        DataError: no such set, or it cannot be had, or images where texts are wanted or the reverse.
         MissingDependencyError: its package is not installed.
     """
     name = recipe.path.removeprefix(PREFIX)
-    if name not in BUILTIN:
-        fix = nearest(recipe.path, (PREFIX + known for known in BUILTIN))
+    sets, others = (TEXT_BUILTIN, BUILTIN) if text else (BUILTIN, TEXT_BUILTIN)
+    if name in others:
+        task = "image-classification" if text else "text-classification"
+        what = f"a set of {'images' if text else 'texts'}"
+        raise DataError(
+            fault("data.path", what, got=recipe.path, fix=f"set task: {task}, or choose another set")
+        )
+    if name not in sets:
+        fix = nearest(recipe.path, (PREFIX + known for known in sets))
         raise DataError(fault("data.path", "no such built-in set", got=recipe.path, fix=fix))
-    return BUILTIN[name](recipe, progress)
+    return sets[name](recipe, progress)
 
 
 def open_digits(recipe: DataRecipe, progress: Progress | None = None) -> Samples:

@@ -43,7 +43,7 @@ def open_table(path: Path, recipe: DataRecipe) -> Samples:
         labels, classes = number_labels(_filled(columns[recipe.label_column], path, recipe.label_column))
     given = {"train": np.arange(len(paths))}
     if recipe.split_column is not None:
-        given = _by_split(columns[recipe.split_column], path, recipe.split_column)
+        given = by_split(columns[recipe.split_column], path, recipe.split_column)
     source = PathSource(path.stem, path.parent, paths, labels, classes)
     return Samples(source, given, provenance={"format": "parquet" if parquet else "csv"})
 
@@ -124,7 +124,12 @@ def _filled(values: list[str], path: Path, column: str) -> list[str]:
     return values
 
 
-def _by_split(values: list[str], path: Path, column: str) -> dict[str, np.ndarray]:
+def by_split(values: list[str], path: Path, column: str) -> dict[str, np.ndarray]:
+    """Row numbers of each split that a column names.
+
+    Raises:
+        DataError: an unknown split, or none for training.
+    """
     unknown = [value for value in values if value.lower() not in SPLIT_NAMES]
     if unknown:
         allowed = ", ".join(SPLIT_NAMES)
