@@ -134,7 +134,7 @@ class Recipe(Strict):
                 "stages: distill must stand before prune; prune fine-tunes with distillation itself"
             )
         if self.teacher is None:
-            if self.student == "same":
+            if self.student.partition("?")[0] == "same":
                 raise ValueError("student: 'same' needs a teacher")
             for stage in self.stages:
                 if not isinstance(stage, TrainRecipe):

@@ -211,3 +211,61 @@ def onnx_file(edgekd, nets: Path, digits_teacher: str, tmp_path_factory: pytest.
     done = edgekd("export", f"torch:{nets}/nets.py:teacher@{nets}/teacher.safetensors", "-o", file)
     assert done.code == 0, done.err
     return file
+
+
+TEXTS = (
+    "the oil price rose in the gulf", "wheat and corn exports fell", "the bank cut its interest rate",
+    "shares of the company were sold", "a tanker left the port with crude oil", "net profit rose to two dollars",
+    "the ministry said grain stocks were low", "the dollar fell against the yen in tokyo",
+)  # fmt: skip
+
+
+def wordpiece(texts=TEXTS, vocab_size=200) -> str:
+    """A small lower-casing WordPiece tokenizer as ``tokenizer.json``."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+    own = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    own.normalizer = normalizers.BertNormalizer()
+    own.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    own.train_from_iterator(
+        texts, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
+    )
+    own.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return own.to_str()
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory) -> Callable[..., Path]:
+    """``text_folder("bert", classes=0, **config)``: a seeded tiny Hugging Face model with its tokenizer."""
+
+    def make(kind: str = "bert", *, classes: int = 0, **changes: Any) -> Path:
+        import torch
+
+        from edgekd.models.hf_build import quiet_transformers
+
+        folder = tmp_path_factory.mktemp(kind)
+        size = {"vocab_size": 200, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
+                "intermediate_size": 64, "max_position_embeddings": 40, "pad_token_id": 0}  # fmt: skip
+        torch.manual_seed(0)
+        with quiet_transformers() as transformers:
+            config = transformers.AutoConfig.for_model(kind)
+            if hasattr(config, "pooler_hidden_size"):
+                size["pooler_hidden_size"] = size["hidden_size"]
+            for key, value in {**size, **changes}.items():
+                setattr(config, key, value)
+            if classes:
+                config.num_labels = classes
+                model = transformers.AutoModelForSequenceClassification.from_config(config)
+            else:
+                model = transformers.AutoModel.from_config(config)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.mul_(4)  # fresh weights answer every text nearly alike
+            model.save_pretrained(folder)
+        (folder / "tokenizer.json").write_text(wordpiece(), encoding="utf-8")
+        return folder
+
+    return make

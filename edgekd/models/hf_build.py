@@ -145,10 +145,18 @@ def around(
     module = TextClassifier(
         encoder, head, config=settings_of(config, pooling), pad_id=preprocess.pad_id,
         separator_id=preprocess.separator_id,
-        segments="token_type_ids" in takes and (getattr(config, "type_vocab_size", 0) or 0) > 1,
+        segments=(getattr(config, "type_vocab_size", 0) or 0) > 1 and "token_type_ids" in takes
+        and _numbers_the_second(preprocess),
     ).eval()  # fmt: skip
     module.mask = _mask_form(module, preprocess)
     return module
+
+
+def _numbers_the_second(preprocess: TextPreprocess) -> bool:
+    """Whether the tokenizer itself tells the second text of a pair from the first."""
+    from tokenizers import Tokenizer
+
+    return max(Tokenizer.from_str(preprocess.content).encode("a", "b").type_ids, default=0) > 0
 
 
 def settings_of(config: Any, pooling: str | None) -> dict[str, Any]:

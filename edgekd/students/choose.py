@@ -13,6 +13,7 @@ from edgekd.models.loaded import LoadedModel
 from edgekd.models.resolve import resolve_model
 from edgekd.models.text_preprocessing import require_same_input, shared_input
 from edgekd.recipe import Recipe
+from edgekd.students.derive import Smaller, derive_student, parse_smaller
 
 SAME = "same"
 
@@ -20,7 +21,8 @@ SAME = "same"
 def choose_student(recipe: Recipe, teacher: LoadedModel | None, *, classes: int, base: Path) -> LoadedModel:
     """The student, ready to train: every parameter takes gradients.
 
-    ``same`` copies the teacher. Any other student is given the teacher's preprocessing, because both see the
+    ``same`` copies the teacher; ``same?layers=3`` keeps some of a text model's layers with their weights
+    (:mod:`edgekd.students.derive`). Any other student is given the teacher's preprocessing, because both see the
     same batches.
 
     Args:
@@ -33,13 +35,14 @@ def choose_student(recipe: Recipe, teacher: LoadedModel | None, *, classes: int,
         ModelError: a black-box teacher as ``same``, class counts that differ, a refused input.
     """
     where = f"{recipe.name}: student"
-    if recipe.student == SAME:
+    base_spec, smaller = _wanted(recipe.student, where)
+    if base_spec == SAME:
         student = _same(teacher, where)
     else:
         wanted = teacher.classes if teacher is not None else classes
         input = shared_input(teacher.preprocess) if teacher is not None else recipe.input
         student = resolve_model(
-            recipe.student, classes=wanted, input=input, base=base, where=where, role="student"
+            base_spec, classes=wanted, input=input, base=base, where=where, role="student"
         )
         if teacher is not None:
             require_same_input(teacher.preprocess, student.preprocess, where)
@@ -49,8 +52,15 @@ def choose_student(recipe: Recipe, teacher: LoadedModel | None, *, classes: int,
         raise ModelError(
             fault(where, f"{student.spec} has {student.classes} classes, the teacher {teacher.classes}")
         )
+    if smaller.cuts:
+        student = derive_student(student, smaller, where)
     student.module.requires_grad_(True)
     return student
+
+
+def _wanted(spec: str, where: str) -> tuple[str, Smaller]:
+    """Of ``same`` and text models, what follows the ``?`` makes them smaller; timm's arguments are its own."""
+    return parse_smaller(spec, where) if spec.startswith((SAME, "hf:")) else (spec, Smaller())
 
 
 def _same(teacher: LoadedModel | None, where: str) -> LoadedModel:
