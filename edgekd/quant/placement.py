@@ -67,7 +67,7 @@ class Placement:
         return list(dict.fromkeys((*self.points.values(), *self.entries.values())))
 
 
-def plan_placement(graph: CallGraph, float_layers: Collection[str] = (), style: Style = "full") -> Placement:
+def plan_placement(graph: CallGraph, float_layers: Collection[str] = (), style: Style = "auto") -> Placement:
     """Decide which values carry Q/DQ.
 
     Args:

@@ -46,7 +46,7 @@ class QuantizedModel(nn.Module):
         float_layers: dict[str, str],
         ranges: Literal["moving-average", "learned"],
         weight_max: int,
-        style: Style = "full",
+        style: Style = "auto",
     ) -> None:
         super().__init__()
         self.model = model
@@ -146,7 +146,7 @@ def prepare_qat(
     exclude: Iterable[str] = (),
     ranges: Literal["moving-average", "learned"] = "moving-average",
     weight_bits: int = 8,
-    style: Style = "full",
+    style: Style = "auto",
 ) -> QuantizedModel:
     """Fold batch norms, register weight fake-quant after any mask, and plan the activation ranges.
 
