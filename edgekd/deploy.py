@@ -96,6 +96,7 @@ def deploy(
     metrics = score(logits, data.test, teacher_logits)
     write_bundle(
         folder, model_file=path, classes=list(classes), preprocess=preprocess, device=spec,
+        several=data.test.targets is not None,
         facts={"edgekd": __version__, "recipe": recipe.name, "top1": metrics["top1"], "scheme": spec.scheme
                if isinstance(reference, QuantizedModel) else "fp32", "pattern": sparsity and sparsity["pattern"]},
     )  # fmt: skip

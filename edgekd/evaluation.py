@@ -12,11 +12,11 @@ from torch import Tensor
 
 from edgekd.cpu import usable_cores
 from edgekd.data.loader import eval_loader, in_order
-from edgekd.data.source import Progress, Split
+from edgekd.data.source import Progress, Split, is_text
 from edgekd.models.layout import laid_out
 from edgekd.preprocess_text import AnyPreprocess
 from edgekd.profiles.session import open_session, run_batches
-from edgekd.tasks.image_classification import metrics
+from edgekd.tasks import IMAGE, TEXT, Task
 
 
 def torch_logits(
@@ -72,6 +72,16 @@ def _logits(
 
 
 def score(logits: np.ndarray, split: Split, teacher_logits: np.ndarray | None) -> dict[str, Any]:
-    """top1, agreement, ece, nll; None where there are no labels or no teacher."""
-    labels = split.labels
-    return metrics(logits, labels if len(labels) and (labels >= 0).all() else None, teacher_logits)
+    """The task's metrics, such as top1, agreement, ece, nll; None where there are no labels or no teacher."""
+    truth = split.targets if split.targets is not None else split.labels
+    return task_of(split).metrics(logits, truth if len(split) and split.labelled else None, teacher_logits)
+
+
+def task_of(split: Split) -> Task:
+    """The task that the samples of ``split`` are for."""
+    return TEXT if is_text(split.source) else IMAGE
+
+
+def criterion(split: Split) -> str:
+    """The metric that models are compared by on ``split``; agreement with the teacher without labels."""
+    return task_of(split).criterion(several=split.targets is not None) if split.labelled else "agreement"

@@ -7,6 +7,7 @@ from pathlib import Path
 from edgekd.errors import EdgeKDError, fault
 from edgekd.recipe import LimitsRecipe
 from edgekd.report import Report
+from edgekd.report.schema import Metrics
 
 
 def check_limits(report: Report, limits: LimitsRecipe, out: Path) -> None:
@@ -15,13 +16,13 @@ def check_limits(report: Report, limits: LimitsRecipe, out: Path) -> None:
         EdgeKDError: a deployed file misses a limit; says by how much. The run and its report stay.
     """
     teacher = next((stage for stage in report.stages if stage.name == "teacher"), None)
-    before = None if teacher is None else teacher.metrics.top1
+    before = None if teacher is None else _judged(teacher.metrics)[1]
     for entry in report.deploy:
-        after = entry.metrics.top1
+        name, after = _judged(entry.metrics)
         drop = None if before is None or after is None else before - after
         if limits.max_accuracy_drop is not None and drop is not None and drop > limits.max_accuracy_drop:
             raise EdgeKDError(
-                fault(f"{entry.device}: top1", "fell further under the teacher than the recipe allows",
+                fault(f"{entry.device}: {name}", "fell further under the teacher than the recipe allows",
                       got=f"{100 * drop:.2f} points", allowed=f"{100 * limits.max_accuracy_drop:.2f} points",
                       fix=f"the files are in {out}; train longer or choose a larger student")
             )  # fmt: skip
@@ -32,3 +33,8 @@ def check_limits(report: Report, limits: LimitsRecipe, out: Path) -> None:
                           allowed=f"{limits.max_latency_ms} ms",
                           fix=f"the files are in {out}; choose a smaller student")
                 )  # fmt: skip
+
+
+def _judged(metrics: Metrics) -> tuple[str, float | None]:
+    """The metric that an accuracy limit is about: top-1, or micro F1 with several labels a text."""
+    return ("f1_micro", metrics.f1_micro) if metrics.top1 is None else ("top1", metrics.top1)

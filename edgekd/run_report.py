@@ -83,7 +83,7 @@ def installed_versions() -> dict[str, str]:
 def _stage(metrics: dict[str, Any]) -> dict[str, Any]:
     """A stage's ``metrics.json`` in the report's words."""
     facts = metrics.get("facts", {})
-    key = "val_top1" if facts.get("criterion") == "top1" else "val_agreement"
+    key = f"val_{facts.get('criterion', 'agreement')}"
     history = [{**{k: v for k, v in entry.items() if k != "val_metric"}, key: entry["val_metric"]}
                for entry in metrics.get("history", [])]  # fmt: skip
     stage = {**metrics, "history": history}

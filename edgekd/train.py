@@ -16,18 +16,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 
-from edgekd.data.loader import eval_loader, train_loader
-from edgekd.data.source import Dataset, Progress
+from edgekd.data.loader import eval_loader, in_order, train_loader
+from edgekd.data.source import Dataset, Progress, has_targets
 from edgekd.distill.features import FeatureCapture
 from edgekd.distill.loss import DistillationLoss
 from edgekd.distill.objectives.base import Outputs
 from edgekd.distill.teacher import Teacher
 from edgekd.errors import PreconditionError, fault
+from edgekd.evaluation import criterion, score, task_of
 from edgekd.loss_guard import LossGuard
 from edgekd.models.layout import laid_out
 from edgekd.preprocess_text import AnyPreprocess
@@ -65,7 +67,7 @@ class Epoch:
 
 @dataclass
 class FitResult:
-    """``criterion`` says what ``val_metric`` is: top1, or agreement with the teacher without labels."""
+    """``criterion`` says what ``val_metric`` is: the task's, or agreement with the teacher without labels."""
 
     history: list[Epoch]
     best_epoch: int | None
@@ -137,8 +139,9 @@ class _Loop:
         self.prepared, self.optimizer = accelerator.prepare(self.model, self.optimizer)
         self.ema = build_ema(self.model, recipe)
         self.guard = LossGuard(stage, data)
-        self.criterion = "top1" if (data.validation.labels >= 0).all() else "agreement"
-        self._expected: Tensor | None = None
+        self.criterion = criterion(data.validation)
+        self.several = has_targets(data.train.source)
+        self._expected: np.ndarray | None = None
 
     def _bind_features(self) -> None:
         if not self.loss.needs.features:
@@ -285,7 +288,7 @@ class _Loop:
             total, parts = self.loss(
                 Outputs(
                     student_logits=logits, teacher_logits=answers, labels=batch["labels"],
-                    targets=batch.get("targets"), teacher_features=teacher_features,
+                    targets=batch.get("targets"), several=self.several, teacher_features=teacher_features,
                     student_features=captures[0].take() if captures is not None else [],
                 )
             )  # fmt: skip
@@ -304,27 +307,25 @@ class _Loop:
     def _validate(self) -> float:
         model = self._trained().eval()
         split = self.data.validation
-        answers = predict(model, eval_loader(split, self.preprocess, batch_size=256, workers=self.workers),
-                          self.accelerator.device)  # fmt: skip
-        predicted = answers.argmax(1)
-        if self.criterion == "top1":
-            return float((predicted == torch.from_numpy(split.labels)).float().mean())
+        loader = eval_loader(split, self.preprocess, batch_size=256, workers=self.workers, by_length=True)
+        answers = predict(model, loader, self.accelerator.device).numpy()
+        if self.criterion != "agreement":
+            return float(score(answers, split, None)[self.criterion])
         if self.teacher is None:
             raise PreconditionError(fault(self.stage, "neither labels nor a teacher to validate against"))
         if self._expected is None:
-            loader = eval_loader(split, self.preprocess, batch_size=256, workers=self.workers)
-            self._expected = predict(self.teacher, loader, self.accelerator.device).argmax(1)
-        return float((predicted == self._expected).float().mean())
+            self._expected = predict(self.teacher, loader, self.accelerator.device).numpy()
+        return task_of(split).agreement(answers, self._expected, several=self.several)
 
 
 @torch.no_grad()
 def predict(model: Callable[[Tensor], Tensor], loader: Any, device: torch.device) -> Tensor:
-    """Logits ``(n, classes)`` float32 on the CPU, in the loader's order."""
+    """Logits ``(n, classes)`` float32 on the CPU, in the order of the loader's split."""
     answers = []
     for batch in loader:
         inputs = laid_out(batch["inputs"].to(device))
         answers.append(model(inputs).float().cpu())
-    return torch.cat(answers)
+    return torch.from_numpy(in_order(torch.cat(answers).numpy(), loader))
 
 
 def _cpu_copy(state: dict[str, Tensor]) -> dict[str, Tensor]:

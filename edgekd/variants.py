@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from edgekd.blocks import BlockCost, block_of, compare_blocks
 from edgekd.data.source import Dataset, Progress, Split
 from edgekd.errors import PreconditionError
-from edgekd.evaluation import onnx_logits, score
+from edgekd.evaluation import criterion, onnx_logits, score
 from edgekd.export.write import ExportedFile, export_float, export_quantized
 from edgekd.preprocess_text import AnyPreprocess
 from edgekd.profiles import Measurement, measure, profile_operators
@@ -91,7 +91,7 @@ def fastest(
 
 def _score(path: Path, split: Split, preprocess: AnyPreprocess, progress: Progress | None) -> float | None:
     logits = onnx_logits(path, split, preprocess, what="choose a file: accuracy", progress=progress)
-    value: float | None = score(logits, split, None)["top1"]
+    value: float | None = score(logits, split, None).get(criterion(split))
     return value
 
 

@@ -22,7 +22,7 @@ class ParityReport:
     """The file's logits against ``reference``'s, on the same inputs.
 
     Attributes:
-        agreement: share of samples with the same top-1.
+        agreement: share of samples with the same top-1, or the same set of labels.
         max_abs_diff, mean_abs_diff: of single logits.
         reference: what the file was compared with.
     """
@@ -35,9 +35,16 @@ class ParityReport:
 
 
 def parity(
-    expected: np.ndarray, written: np.ndarray, *, reference: str = "trained torch model"
+    expected: np.ndarray,
+    written: np.ndarray,
+    *,
+    reference: str = "trained torch model",
+    several: bool = False,
 ) -> ParityReport:
     """Compare two sets of logits ``(samples, classes)``.
+
+    Args:
+        several: a sample may have several labels: they agree where the same logits are above 0.
 
     Raises:
         ParityError: the shapes differ, there is no sample, or the file's logits are not finite.
@@ -51,10 +58,14 @@ def parity(
     if np.isfinite(expected).all() and not np.isfinite(written).all():
         sample = int(np.flatnonzero(~np.isfinite(written).all(axis=1))[0])
         raise ParityError(fault("parity", f"the file's logits of sample {sample} are not finite"))
+    if several:
+        same = ((expected > 0) == (written > 0)).all(axis=1)
+    else:
+        same = expected.argmax(1) == written.argmax(1)
     difference = np.abs(expected.astype(np.float64) - written.astype(np.float64))
     return ParityReport(
         samples=len(expected),
-        agreement=float((expected.argmax(1) == written.argmax(1)).mean()),
+        agreement=float(same.mean()),
         max_abs_diff=float(difference.max()),
         mean_abs_diff=float(difference.mean()),
         reference=reference,

@@ -62,6 +62,9 @@ class Metrics(_Open):
     agreement: Fraction | None = Field(default=None, description="share of samples with the teacher's top-1")
     ece: Fraction | None = None
     nll: Amount | None = None
+    f1_macro: Fraction | None = None
+    f1_micro: Fraction | None = Field(default=None, description="with several labels a text")
+    exact_match: Fraction | None = Field(default=None, description="share of texts with every label right")
 
 
 class Epoch(_Open):
@@ -71,6 +74,7 @@ class Epoch(_Open):
     train_loss: float | None = None
     val_top1: Fraction | None = None
     val_agreement: Fraction | None = None
+    val_f1_micro: Fraction | None = None
     lr: Amount | None = None
     seconds: Amount | None = None
     samples_per_second: Amount | None = None

@@ -7,11 +7,12 @@ from torch import nn
 
 from edgekd.data.image_augment import ImageAugment
 from edgekd.data.loader import require_no_augmentation
+from edgekd.data.source import has_targets
 from edgekd.distill.cache_key import CacheKey
 from edgekd.distill.loss import DistillationLoss
 from edgekd.distill.teacher import Teacher, fingerprint
 from edgekd.distill.teacher_cache import TeacherCache
-from edgekd.errors import PreconditionError, fault
+from edgekd.errors import PreconditionError, RecipeError, fault
 from edgekd.preprocess_text import TextPreprocess
 from edgekd.recipe_stages import TrainRecipe
 from edgekd.schedule import augment_seed, autocast_dtype, batch_size_for, require_batch
@@ -38,6 +39,11 @@ def require_training(
         raise PreconditionError(
             fault(f"{context.name}.objectives", "the teacher is a black box, whose features cannot be read",
                   got=", ".join(layers), fix="use kd")
+        )  # fmt: skip
+    if recipe.teacher_cache and has_targets(context.data.train.source):
+        raise RecipeError(
+            fault(f"{context.name}.teacher_cache", "stores which class is likeliest, not each label's own chance",
+                  got=True, fix="set teacher_cache: false: the data have several labels a text")
         )  # fmt: skip
     if isinstance(context.preprocess, TextPreprocess):
         require_no_augmentation(recipe.augment, f"{context.name}.augment")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
@@ -35,19 +35,27 @@ class Outputs:
         student_logits: ``(batch, classes)``.
         teacher_logits: ``(batch, classes)``; log-probabilities serve as well, see ``kd.py``.
         labels: int64 ``(batch,)``; -1 marks a sample without a label.
-        targets: float ``(batch, classes)``, rows that sum to 1: mixup's soft labels. They replace ``labels``.
+        targets: float ``(batch, classes)``, rows that sum to 1: mixup's soft labels; with ``several``, 0 and 1.
+            They replace ``labels``.
+        several: a sample may have several labels: each class is a question of its own, logits go through a
+            sigmoid.
         student_features, teacher_features: one tensor a layer pair, ``(batch, channels, height, width)`` or
             ``(batch, tokens, channels)`` or any other shape that the objective takes.
         layers: the (student, teacher) module names of the features, for messages.
+        tokens: bool ``(batch, tokens)``, false on padding; None where nothing is padded.
+        heads: of the student's and the teacher's attention, where the features are an attention's operands.
     """
 
     student_logits: Tensor
     teacher_logits: Tensor | None = None
     labels: Tensor | None = None
     targets: Tensor | None = None
+    several: bool = False
     student_features: list[Tensor] = field(default_factory=list)
     teacher_features: list[Tensor] = field(default_factory=list)
     layers: list[tuple[str, str]] = field(default_factory=list)
+    tokens: Tensor | None = None
+    heads: tuple[int, int] | None = None
 
 
 class Objective(Protocol):
@@ -73,13 +81,17 @@ class ObjectiveKind:
         name: as the recipe spells it.
         builder: the class, or a function of (recipe, train).
         summary: one line for ``edgekd objectives``.
-        settings: what of ``temperature`` and ``layers`` it reads; the other is refused.
+        settings: what of ``temperature``, ``layers``, ``distance`` and ``relation_heads`` it reads; the others
+            are refused.
+        reads: which features: those of ``layers``, of the module before the first block (``embedding``), or
+            query, key and value of one ``attention``.
     """
 
     name: str
     builder: Builder
     summary: str
     settings: tuple[str, ...] = ()
+    reads: Literal["layers", "embedding", "attention"] = "layers"
 
     def __call__(self, recipe: ObjectiveRecipe, train: TrainRecipe) -> Objective:
         """
@@ -90,6 +102,8 @@ class ObjectiveKind:
         given: dict[str, Any] = {
             "temperature": recipe.temperature,
             "layers": None if recipe.layers == "auto" else recipe.layers,
+            "distance": recipe.distance,
+            "relation_heads": recipe.relation_heads,
         }
         for setting, value in given.items():
             if value is not None and setting not in self.settings:
@@ -133,3 +147,18 @@ def check_pairs(student: list[Tensor], teacher: list[Tensor], objective: str) ->
                 got=f"{len(student)} of the student, {len(teacher)} of the teacher",
             )
         )
+
+
+def check_attention(outputs: Outputs, objective: str) -> tuple[int, int]:
+    """The head counts of a batch that carries query, key and value of both networks.
+
+    Raises:
+        PreconditionError: it does not.
+    """
+    check_pairs(outputs.student_features, outputs.teacher_features, objective)
+    if outputs.heads is None or len(outputs.student_features) != 3:
+        raise PreconditionError(
+            fault(f"objectives.{objective}", "needs query, key and value of one attention",
+                  got=f"{len(outputs.student_features)} features")
+        )  # fmt: skip
+    return outputs.heads

@@ -38,6 +38,17 @@ def cross_entropy(logits: Tensor, target: Tensor, *, label_smoothing: float = 0.
     return total / (target != UNLABELLED).sum().clamp(min=1)
 
 
+def binary_cross_entropy(logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+    """``-t' log s(z) - (1 - t') log (1 - s(z))``, summed over classes, mean over the batch; float32 scalar.
+
+    Args:
+        logits, targets: ``(batch, classes)``; targets 0 or 1, smoothed to ``t' = (1 - e) t + e / 2``.
+    """
+    smooth = targets.float() * (1 - label_smoothing) + label_smoothing / 2
+    loss = F.binary_cross_entropy_with_logits(logits.float(), smooth, reduction="none")
+    return loss.sum(dim=1).mean()
+
+
 @dataclass(frozen=True)
 class CrossEntropy:
     label_smoothing: float = 0.0
@@ -49,6 +60,9 @@ class CrossEntropy:
 
     def __call__(self, outputs: Outputs) -> Tensor:
         target = outputs.labels if outputs.targets is None else outputs.targets
+        if outputs.several:
+            targets = required(outputs.targets, "ce", "labels")
+            return binary_cross_entropy(outputs.student_logits, targets, label_smoothing=self.label_smoothing)
         return cross_entropy(
             outputs.student_logits, required(target, "ce", "labels"), label_smoothing=self.label_smoothing
         )

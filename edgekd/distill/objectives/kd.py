@@ -54,6 +54,17 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, *, temperature: floa
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
 
 
+def binary_kd_loss(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
+    """:func:`kd_loss` where each class is a question of its own: KL of two Bernoulli distributions, summed.
+
+    Args and Returns: as :func:`kd_loss`; ``teacher_logits`` must be logits, not log-probabilities.
+    """
+    student, teacher = student_logits.float() / temperature, teacher_logits.detach().float() / temperature
+    yes = teacher.sigmoid() * (F.logsigmoid(teacher) - F.logsigmoid(student))
+    no = (-teacher).sigmoid() * (F.logsigmoid(-teacher) - F.logsigmoid(-student))
+    return (yes + no).sum(dim=1).mean() * temperature**2
+
+
 @dataclass(frozen=True)
 class KnowledgeDistillation:
     temperature: float = DEFAULT_TEMPERATURE
@@ -65,4 +76,5 @@ class KnowledgeDistillation:
 
     def __call__(self, outputs: Outputs) -> Tensor:
         teacher_logits = required(outputs.teacher_logits, "kd", "the teacher's logits")
-        return kd_loss(outputs.student_logits, teacher_logits, temperature=self.temperature)
+        loss = binary_kd_loss if outputs.several else kd_loss
+        return loss(outputs.student_logits, teacher_logits, temperature=self.temperature)
