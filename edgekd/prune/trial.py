@@ -40,7 +40,7 @@ def find_channel_groups(
     trial = copy.deepcopy(module).eval().requires_grad_(True)
     proposals = propose_groups(trial, example[:1], readers)
     trial = trial.requires_grad_(False)
-    example = _make_visible(trial, example)
+    example = make_visible(trial, example)
     expected = _answers(trial, example)
     groups: list[ChannelGroup] = []
     skipped: list[tuple[str, str]] = []
@@ -54,7 +54,7 @@ def find_channel_groups(
 
 
 @torch.no_grad()
-def _make_visible(trial: nn.Module, example: Tensor) -> Tensor:
+def make_visible(trial: nn.Module, example: Tensor) -> Tensor:
     """Give every vector of ``trial`` values that differ by channel, normalise its activations, go to float64.
 
     A fresh residual net has gammas of 0, which would hide any mistake in that branch; saturated activations

@@ -1,0 +1,122 @@
+"""How many units each set keeps, so that the network meets its target."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.errors import PreconditionError, fault
+from edgekd.prune.units import UnitGroup, remove_units
+
+Scope = Literal["uniform", "global"]
+Counts = dict[str, int]
+"""Root of a set to the units that it keeps."""
+
+
+def require_units_left(groups: Sequence[UnitGroup], ratio: float, where: str) -> None:
+    """
+    Raises:
+        PreconditionError: a set of channels would lose all of them. Of attention heads one always stays.
+    """
+    for group in groups:
+        if group.kind == "channels" and group.units * (1 - ratio) < 1:
+            most = 1 - 1 / group.units
+            raise PreconditionError(
+                fault(where, f"would remove all {group.units} channels of {group.root}", got=ratio,
+                      allowed=f"at most {most:.2f} for this model", fix="lower it, or exclude the layer")
+            )  # fmt: skip
+
+
+def counts_for(
+    groups: Sequence[UnitGroup], amount: float, *, round_to: int, scope: Scope, scores: Mapping[str, Tensor]
+) -> Counts:
+    """What is kept where the share ``amount`` (0 to 1) of all units goes.
+
+    Args:
+        round_to: channels; what is kept is the nearest multiple, one multiple at least. A set that is smaller
+            than that already, and attention heads, are rounded to whole units.
+        scope: ``uniform``: the same share of every set; ``global``: the least of all scores go, wherever they
+            are, and every set keeps a tenth.
+    """
+    if scope == "uniform":
+        return {g.root: rounded(g, g.units * (1 - amount), round_to) for g in groups}
+    everything = torch.cat([scores[group.root] for group in groups])
+    place = min(int(amount * len(everything)), len(everything) - 1)
+    bar = everything.sort().values[place]
+    kept = {g.root: float((scores[g.root] >= bar).sum()) for g in groups}
+    return {g.root: rounded(g, max(kept[g.root], g.units / 10), round_to) for g in groups}
+
+
+def rounded(group: UnitGroup, wanted: float, round_to: int) -> int:
+    """The nearest whole number of units whose channels are a multiple of ``round_to``."""
+    step = 1 if group.kind == "heads" or group.width % round_to == 0 else max(1, round_to // group.width)
+    if step >= group.units:
+        step = (
+            1 if group.units < 4 else min(4, group.units)
+        )  # narrow already: by whatever kernels unroll least
+    return min(group.units, max(step, step * round(wanted / step)))
+
+
+def removal_of(
+    groups: Sequence[UnitGroup], counts: Counts, scores: Mapping[str, Tensor]
+) -> dict[str, list[int]]:
+    """The units with the least scores, so many that ``counts`` stay."""
+    removal = {}
+    for group in groups:
+        order = torch.argsort(scores[group.root], stable=True).tolist()
+        removal[group.root] = sorted(order[: group.units - counts[group.root]])
+    return removal
+
+
+def between(groups: Sequence[UnitGroup], final: Counts, share: float, round_to: int) -> Counts:
+    """Counts on the way to ``final``; ``share`` (0 to 1] of the way, from the dense network of ``groups``."""
+    if share >= 1:
+        return dict(final)
+    return {
+        g.root: max(final[g.root], rounded(g, g.units - share * (g.units - final[g.root]), round_to))
+        for g in groups
+    }
+
+
+def search_amount(
+    cost: Callable[[float], float],
+    target: float,
+    *,
+    tolerance: float = 0.01,
+    tries: int = 9,
+    most: float = 0.95,
+) -> tuple[float, float]:
+    """The amount whose cost is nearest to ``target``, by bisection, and that cost.
+
+    Args:
+        cost: falls with the amount; amounts that round to the same counts cost the same.
+        tolerance: stop when this near, relative to the target.
+
+    Returns:
+        Amount and cost; the best seen. It may be far off: the caller decides.
+    """
+    low, high = 0.0, most
+    best = (high, cost(high))
+    if best[1] > target:
+        return best
+    for _ in range(tries):
+        amount = (low + high) / 2
+        found = cost(amount)
+        if abs(found - target) < abs(best[1] - target):
+            best = (amount, found)
+        if abs(found - target) <= tolerance * target:
+            break
+        low, high = (amount, high) if found > target else (low, amount)
+    return best
+
+
+def pruned_copy(
+    module: nn.Module, groups: Sequence[UnitGroup], counts: Counts, scores: Mapping[str, Tensor]
+) -> nn.Module:
+    small = copy.deepcopy(module)
+    remove_units(small, groups, removal_of(groups, counts, scores))
+    return small
