@@ -11,6 +11,7 @@ from edgekd.export.graph import Graph, drop_unused
 
 # Q/DQ on a weight is constant too, and must stay.
 _STAYS = frozenset({"Constant", "QuantizeLinear", "DequantizeLinear", "Identity"})
+_DEFAULTS = tuple(np.array(k) for k in (0, 0, 0, 1))  # of Slice: start, end, axis, step
 _LARGEST = 1 << 20  # bytes of a result; a broadcast constant would only make the file larger
 
 
@@ -58,11 +59,13 @@ def _fold_sizes(proto: onnx.ModelProto) -> int:
         for value in (*inferred.input, *inferred.value_info)
     }
     graph, count = Graph(proto), 0
-    for node in graph.nodes("Gather"):
+    for node in graph.nodes("Gather", "Slice"):
         source, index = graph.producer.get(node.input[0]), graph.constant(node.input[1])
         if source is None or source.op_type != "Shape" or source.attribute or index is None:
             continue
         dims = shapes.get(source.input[0])
+        if node.op_type == "Slice":
+            index = _sliced(graph, node, len(dims or []))
         wanted = [dims[k] if dims and -len(dims) <= k < len(dims) else None for k in index.flatten().tolist()]
         if not wanted or any(size is None for size in wanted) or node.output[0] in graph.outputs:
             continue
@@ -70,6 +73,17 @@ def _fold_sizes(proto: onnx.ModelProto) -> int:
         graph.add_constant(node.output[0], np.array(wanted, np.int64).reshape(index.shape))
         count += 1
     return count
+
+
+def _sliced(graph: Graph, node: onnx.NodeProto, length: int) -> np.ndarray:
+    """The positions that a Slice of a shape takes; none where they are not constant."""
+    bounds = [graph.constant(name) for name in node.input[1:]]
+    if any(bound is None for bound in bounds):
+        return np.empty(0, np.int64)
+    start, end, _, step = (
+        int(bound.item()) for bound in (*bounds, *_DEFAULTS[len(bounds) :]) if bound is not None
+    )
+    return np.arange(length)[start:end:step]
 
 
 def _evaluate(

@@ -23,8 +23,7 @@ def test_every_layer_runs_in_integers_under_both_rules(case: Any, rule: Any) -> 
     assert (report.integer_ops, report.float_ops, report.coverage) == (layers, 0, 1.0), report.float_nodes
     assert report.mac_coverage == 1.0 and report.batch_norms == 0 and report.first_break is None
     require_coverage(report, 1.0, "file")
-    # SiLU and squeeze-excite run in integers as well; average pooling does not, its integer kernel is slower.
-    assert report.leftover_qdq == (1 if case.name == "test_resnet" else 0)
+    assert report.leftover_qdq == 0, "SiLU and squeeze-excite run in integers as well"
 
 
 def test_a_float_file_has_no_coverage(resnet: Any) -> None:
