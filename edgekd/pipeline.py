@@ -20,6 +20,7 @@ from edgekd.artifact import RunDirectory, write_json
 from edgekd.baselines import Baselines, write_baselines
 from edgekd.data.open import open_data
 from edgekd.data.source import Dataset, Progress
+from edgekd.data.tokens import cut_warnings
 from edgekd.deploy import deploy, plan_opset
 from edgekd.device import DeviceSpec, load_device
 from edgekd.errors import DataError, fault
@@ -28,6 +29,7 @@ from edgekd.limits import check_limits
 from edgekd.models.cost import measure_cost
 from edgekd.models.loaded import LoadedModel
 from edgekd.models.resolve import resolve_model
+from edgekd.preprocess_text import TextPreprocess
 from edgekd.recipe import Recipe
 from edgekd.report import Report
 from edgekd.run_report import write_run_report
@@ -37,6 +39,7 @@ from edgekd.stages.base import StageContext
 from edgekd.stages.distill import Distill
 from edgekd.store import baked, load_logits, load_state, read_metrics, save_logits, save_stage
 from edgekd.students.choose import choose_student
+from edgekd.tasks import TASKS
 from edgekd.train import network
 
 
@@ -87,8 +90,11 @@ class _Run:
             plan_opset(recipe, spec)
         if self.main:
             RunDirectory.check(out, recipe_hash=recipe.hash(), resume=resume)
-        self.data: Dataset = open_data(recipe.data, base=base, progress=self.progress)
+        text = TASKS[recipe.task].text
+        self.data: Dataset = open_data(recipe.data, base=base, progress=self.progress, text=text)
         self.teacher, self.student = self._models(base)
+        if isinstance(self.student.preprocess, TextPreprocess):
+            self.data.warnings.extend(cut_warnings(self.data, self.student.preprocess))
         self.classes = self._class_names()
         self.stages: list[tuple[str, Stage]] = _named(recipe)
         for name, stage in self.stages:
@@ -264,7 +270,7 @@ class _Run:
 
     def _record(self, name: str, model: nn.Module, metrics: dict[str, Any], facts: dict[str, Any]) -> None:
         folder = self._folder(name)
-        cost = measure_cost(baked(model), self.student.preprocess.input_shape)
+        cost = measure_cost(baked(model), torch.from_numpy(self.student.preprocess.example(1)))
         content = {"name": name, "metrics": metrics, "params": cost.params, "nonzero_params": cost.nonzero_params,
                    "macs": cost.macs, **facts}  # fmt: skip
         source = self.teacher if name == "teacher" and self.teacher is not None else self.student
@@ -292,6 +298,6 @@ def _named(recipe: Recipe) -> list[tuple[str, Stage]]:
     for settings in recipe.stages:
         count = seen[settings.stage] = seen.get(settings.stage, 0) + 1
         named.append(
-            (settings.stage if count == 1 else f"{settings.stage}-{count}", STAGES[settings.stage](settings))
+            (settings.stage if count == 1 else f"{settings.stage}-{count}", STAGES[type(settings)](settings))
         )
     return named

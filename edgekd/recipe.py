@@ -24,7 +24,7 @@ from typing import Literal
 import yaml
 from pydantic import Field, model_validator
 
-from edgekd.recipe_stages import PruneStage, Stage, Strict, TrainRecipe
+from edgekd.recipe_stages import Stage, Strict, TrainRecipe
 
 
 class InputRecipe(Strict):
@@ -133,6 +133,9 @@ class Recipe(Strict):
             raise ValueError(
                 "stages: distill must stand before prune; prune fine-tunes with distillation itself"
             )
+        methods = [getattr(stage, "method", None) for stage in self.stages if stage.stage == "prune"]
+        if "nm" in methods and set(methods[methods.index("nm") :]) != {"nm"}:
+            raise ValueError("stages: prune: nm must stand after channels, depth and low-rank: a mask is of the final shape")
         if self.teacher is None:
             if self.student.partition("?")[0] == "same":
                 raise ValueError("student: 'same' needs a teacher")
@@ -140,7 +143,7 @@ class Recipe(Strict):
                 if not isinstance(stage, TrainRecipe):
                     continue
                 taught = [name for name in stage.objectives if name != "ce"]
-                if taught and not (isinstance(stage, PruneStage) and stage.teacher == "dense"):
+                if taught and getattr(stage, "teacher", None) != "dense":
                     raise ValueError(
                         f"stages: {stage.stage}: objective {taught[0]!r} needs a teacher; only 'ce' does not"
                     )

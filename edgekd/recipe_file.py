@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from edgekd.errors import RecipeError, fault, nearest
 from edgekd.recipe import Recipe
-from edgekd.recipe_stages import STAGE_KINDS, STAGE_NAMES
+from edgekd.recipe_stages import DEFAULT_METHODS, STAGE_KINDS, STAGE_NAMES, methods_of
 
 _FLAGS = {"data": "add data: {path: ...} or --data PATH"}
 
@@ -55,6 +55,12 @@ def _tagged_stages(stages: Any, where: str) -> list[dict[str, Any]]:
             )
         if not isinstance(settings or {}, Mapping):
             raise RecipeError(fault(f"{spot}.{kind}", "not a mapping", got=settings))
+        method, methods = (settings or {}).get("method"), methods_of(kind)
+        if method is not None and methods and method not in methods:
+            raise RecipeError(
+                fault(f"{spot}.{kind}.method", "unknown method", got=method, allowed=", ".join(methods),
+                      fix=nearest(str(method), methods))
+            )  # fmt: skip
         tagged.append({**(settings or {}), "stage": kind})
     return tagged
 
@@ -63,7 +69,7 @@ def _first_problem(error: ValidationError, where: str) -> str:
     problems = error.errors()
     # An unknown key explains most of what follows it, so it is told first.
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    location = [part for part in problem["loc"] if part not in STAGE_NAMES or not isinstance(part, str)]
+    location = [part for part in problem["loc"] if not isinstance(part, str) or part not in STAGE_KINDS]
     path = ""
     for part in location:
         path += f"[{part}]" if isinstance(part, int) else (f".{part}" if path else str(part))
@@ -71,6 +77,8 @@ def _first_problem(error: ValidationError, where: str) -> str:
     if problem["type"] == "extra_forbidden":
         known = _known_keys(problem["loc"])
         key = str(problem["loc"][-1])
+        if foreign := _other_method(problem["loc"]):
+            return fault(spot, foreign, got=key, fix=nearest(key, known))
         return fault(spot, "unknown key", got=key, fix=nearest(key, known) if known else None)
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
@@ -78,6 +86,19 @@ def _first_problem(error: ValidationError, where: str) -> str:
     if problem["type"] == "value_error" and not path:
         return fault(where, message)
     return fault(spot, message, got=problem["input"])
+
+
+def _other_method(location: tuple[int | str, ...]) -> str | None:
+    """Why a key that another method of the same stage takes is refused here."""
+    tag = next((part for part in location if isinstance(part, str) and part in STAGE_KINDS), "")
+    stage, _, method = tag.partition(":")
+    if not method or location[-2] != tag:
+        return None
+    taking = [
+        other for other in methods_of(stage) if location[-1] in STAGE_KINDS[f"{stage}:{other}"].model_fields
+    ]
+    default = " (the default)" if method == DEFAULT_METHODS.get(stage) else ""
+    return f"belongs to method {taking[0]}, not to {method}{default}" if taking else None
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:

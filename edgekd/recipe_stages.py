@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Union, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 
 class Strict(BaseModel):
@@ -40,6 +41,8 @@ class ObjectiveRecipe(Strict):
     layers: Literal["auto"] | list[tuple[str, str]] = Field(
         default="auto", description="[student, teacher] module names"
     )
+    distance: Literal["mse", "cosine"] | None = None
+    relation_heads: int | None = Field(default=None, ge=1)
 
 
 class TrainRecipe(Strict):
@@ -77,6 +80,7 @@ class PruneStage(TrainRecipe):
     """N:M pruning along the reduction axis."""
 
     stage: Literal["prune"] = "prune"
+    method: Literal["nm"] = "nm"
     pattern: str = "2:4"
     saliency: Literal["magnitude", "wanda"] = "magnitude"
     permute: bool = Field(default=False, description="permute channels first so that larger weights survive")
@@ -95,6 +99,64 @@ class PruneStage(TrainRecipe):
         return value
 
 
+class CutStage(TrainRecipe):
+    """Pruning that leaves a smaller network: no zeros, fewer numbers. It trains after the cut."""
+
+    stage: Literal["prune"] = "prune"
+    calibration_samples: int = Field(default=512, ge=1)
+    teacher: Literal["teacher", "dense"] = "teacher"
+
+
+class ChannelStage(CutStage):
+    """Whole channels and attention heads; exactly one target."""
+
+    method: Literal["channels"] = "channels"
+    ratio: float | None = Field(default=None, gt=0, lt=1, description="share of every layer's channels that goes")
+    macs: float | None = Field(
+        default=None, gt=0, lt=1, description="share of the multiply-accumulates that is left"
+    )
+    latency_ms: float | None = Field(default=None, gt=0, description="of the fp32 file, 1 thread, on this CPU")
+    saliency: Literal["l1", "l2", "taylor", "bn-scale"] = "l2"
+    scope: Literal["uniform", "global"] = Field(
+        default="uniform", description="the same share of every layer, or the least of all scores"
+    )
+    round_to: int | None = Field(default=None, ge=1, le=64, description="channels; unset: 8, for TensorRT 16")
+    steps: int = Field(default=1, ge=1, le=50, description="cuts on the way to the target, training after each")
+    step_epochs: int = Field(default=1, ge=0, description="training after each cut but the last, which has epochs")
+    exclude: list[str] = Field(default_factory=list, description="module names (fnmatch) that keep their width")
+
+    @model_validator(mode="after")
+    def _one_target(self) -> ChannelStage:
+        given = [key for key in ("ratio", "macs", "latency_ms") if getattr(self, key) is not None]
+        if len(given) != 1:
+            what = f"{' and '.join(given)} exclude each other" if given else "no target"
+            raise ValueError(f"{what}; give one of ratio, macs, latency_ms")
+        return self
+
+
+class DepthStage(CutStage):
+    """Whole residual blocks, the least important first."""
+
+    method: Literal["depth"] = "depth"
+    blocks: int | None = Field(default=None, ge=1, description="how many go")
+    ratio: float | None = Field(default=None, gt=0, lt=1, description="share of those that can go")
+    exclude: list[str] = Field(default_factory=list, description="block names (fnmatch) that stay")
+
+    @model_validator(mode="after")
+    def _one_target(self) -> DepthStage:
+        if (self.blocks is None) == (self.ratio is None):
+            raise ValueError("give one of blocks and ratio")
+        return self
+
+
+class LowRankStage(CutStage):
+    """Two thin layers instead of each wide linear or 1x1 layer."""
+
+    method: Literal["low-rank"] = "low-rank"
+    compression: float = Field(default=2.0, gt=1, description="times fewer numbers in each layer")
+    exclude: list[str] = Field(default_factory=list, description="module names (fnmatch) that stay whole")
+
+
 class QuantizeStage(TrainRecipe):
     """Quantization-aware training; batch norm is folded first."""
 
@@ -109,8 +171,96 @@ class QuantizeStage(TrainRecipe):
     exclude: list[str] = Field(default_factory=list, description="module names (fnmatch) that stay in float")
 
 
-Stage = Annotated[Union[DistillStage, PruneStage, QuantizeStage], Field(discriminator="stage")]  # noqa: UP007
+class PtqStage(Strict):
+    """Post-training quantization: nothing is trained, ranges come from calibration samples."""
+
+    stage: Literal["quantize"] = "quantize"
+    method: Literal["ptq"] = "ptq"
+    ranges: Literal["auto", "min-max", "percentile", "mse", "entropy"] = Field(
+        default="mse", description="how an activation's range is chosen; auto: by what agrees best"
+    )
+    percentile: float = Field(default=99.99, gt=50, le=100, description="for ranges: percentile")
+    calibration_samples: int = Field(default=200, ge=1)
+    calibration: Literal["even", "classes", "random"] = Field(
+        default="even", description="how they are chosen from the training split"
+    )
+    smooth: float | str | None = Field(
+        default=None, description="SmoothQuant's alpha, 0 to 1; auto: measured layer by layer; null: off"
+    )
+    equalize: bool = Field(default=False, description="cross-layer equalisation of convolutions")
+    bias_correction: bool | Literal["auto"] = Field(
+        default="auto", description="undo the mean error of rounded weights; auto: where it helps"
+    )
+    weight_bits: int = Field(default=8, ge=2, le=8)
+    exclude: list[str] = Field(default_factory=list, description="module names (fnmatch) that stay in float")
+    min_agreement: float | None = Field(
+        default=None, ge=0, le=1, description="same top-1 as the float model; tuned until it holds"
+    )
+    max_accuracy_drop: float | None = Field(
+        default=None, ge=0, le=1, description="fraction of top-1 under the float model; tuned until it holds"
+    )
+    tuning_samples: int = Field(default=200, ge=1, description="validation samples that a trial is judged on")
+    max_trials: int = Field(
+        default=8, ge=1, description="configurations tried before layers go back to float"
+    )
+    max_float_layers: int = Field(default=8, ge=0, description="most layers that may go back to float")
+    sensitivity_seconds: float = Field(default=60, gt=0, description="time for measuring layers one by one")
+
+    @field_validator("smooth", mode="before")
+    @classmethod
+    def _alpha(cls, value: Any) -> Any:
+        if value in (None, "auto") or (value is False):  # YAML reads "off" as false
+            return value or None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise ValueError("neither auto nor an alpha from 0 to 1")
+        return float(value)
+
+    @model_validator(mode="after")
+    def _one_target(self) -> PtqStage:
+        if self.min_agreement is not None and self.max_accuracy_drop is not None:
+            raise ValueError("min_agreement and max_accuracy_drop exclude each other")
+        return self
+
+
+def _tag_of(stage: str, method: object) -> str:
+    default = DEFAULT_METHODS.get(stage)
+    return f"{stage}:{method or default}" if default else stage
+
+
+def _tag(value: Any) -> str:
+    """What tells the classes apart: the stage and, where it has several, the method."""
+    if isinstance(value, Mapping):
+        return _tag_of(str(value.get("stage")), value.get("method"))
+    return _tag_of(str(getattr(value, "stage", "")), getattr(value, "method", None))
+
+
+DEFAULT_METHODS = {"prune": "nm", "quantize": "qat"}
+Stage = Annotated[
+    Union[  # noqa: UP007
+        Annotated[DistillStage, Tag("distill")],
+        Annotated[PruneStage, Tag("prune:nm")],
+        Annotated[ChannelStage, Tag("prune:channels")],
+        Annotated[DepthStage, Tag("prune:depth")],
+        Annotated[LowRankStage, Tag("prune:low-rank")],
+        Annotated[QuantizeStage, Tag("quantize:qat")],
+        Annotated[PtqStage, Tag("quantize:ptq")],
+    ],
+    Discriminator(_tag),
+]
+_CLASSES: tuple[Any, ...] = (
+    DistillStage, PruneStage, ChannelStage, DepthStage, LowRankStage, QuantizeStage, PtqStage,
+)  # fmt: skip
+# ``distill``, ``quantize:ptq``, ...: the settings of each.
 STAGE_KINDS: dict[str, Any] = {
-    kind.model_fields["stage"].default: kind for kind in get_args(get_args(Stage)[0])
+    _tag_of(
+        kind.model_fields["stage"].default, getattr(kind.model_fields.get("method"), "default", None)
+    ): kind
+    for kind in _CLASSES
 }
-STAGE_NAMES = tuple(STAGE_KINDS)
+STAGE_NAMES = tuple(dict.fromkeys(tag.partition(":")[0] for tag in STAGE_KINDS))
+
+
+def methods_of(stage: str) -> list[str]:
+    """The methods of a stage that has several, the default first."""
+    found = [tag.partition(":")[2] for tag in STAGE_KINDS if tag.startswith(f"{stage}:")]
+    return sorted(found, key=lambda method: method != DEFAULT_METHODS.get(stage))

@@ -17,7 +17,12 @@ from edgekd.quant.simulate import range_key
 
 
 def leave_in_float(
-    model: QuantizedModel, layers: Mapping[str, str], example: Tensor, *, blocks: Collection[str] = ()
+    model: QuantizedModel,
+    layers: Mapping[str, str],
+    example: Tensor,
+    *,
+    blocks: Collection[str] = (),
+    unrounded: bool = False,
 ) -> QuantizedModel:
     """A frozen copy in which ``layers`` compute in float.
 
@@ -28,13 +33,15 @@ def leave_in_float(
         example: as for :func:`edgekd.quant.qat.prepare_qat`.
         blocks: modules whose sums and products compute in float too. A float layer between two integer
             tensors gains nothing: ONNX Runtime quantizes its weight anew.
+        unrounded: the weights of ``layers`` leave the integer grid: those from before post-training
+            quantization, which has trained none for it.
 
     Raises:
         PreconditionError: a name is no quantized layer, or the smaller network would need a range that was
             never trained.
     """
     other = copy.deepcopy(model).cpu().eval()
-    other.set_phase("frozen")
+    other.set_phase("off" if unrounded else "frozen")
     modules = dict(other.model.named_modules())
     for name in layers:
         layer = modules.get(name)

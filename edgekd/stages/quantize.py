@@ -24,10 +24,7 @@ class Quantize:
         self.name: str = recipe.stage
 
     def requires(self, model: nn.Module, context: StageContext) -> None:
-        if not any(isinstance(layer, (nn.Conv2d, nn.Linear)) for layer in model.modules()):
-            raise PreconditionError(
-                fault(self.name, "the model has no convolution or linear layer to quantize")
-            )
+        require_layers(model, self.name)
         require_training(self.recipe, model, context, folded=True)
 
     def apply(self, model: nn.Module, context: StageContext) -> StageOutcome:
@@ -46,6 +43,7 @@ class Quantize:
         )  # fmt: skip
         quantized.set_phase("frozen")
         facts = {
+            "method": self.recipe.method,
             "scheme": quantized.scheme.name,
             "calibration_samples": seen,
             "float_layers": quantized.float_layers,
@@ -67,10 +65,27 @@ class Quantize:
         )  # fmt: skip
 
     def ensures(self, model: nn.Module) -> None:
-        require_finite(model, self.name)
-        if not isinstance(model, QuantizedModel):
-            raise PostconditionError(fault(self.name, "the model is not quantized any more"))
-        for name, quantizer in model.quantizers.items():
-            low, high = float(quantizer.low), float(quantizer.high)  # type: ignore[arg-type]
-            if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-                raise PostconditionError(fault(self.name, f"range {name} is not usable", got=(low, high)))
+        check_ranges(model, self.name)
+
+
+def require_layers(model: nn.Module, stage: str) -> None:
+    """
+    Raises:
+        PreconditionError: there is nothing to quantize.
+    """
+    if not any(isinstance(layer, (nn.Conv2d, nn.Linear)) for layer in model.modules()):
+        raise PreconditionError(fault(stage, "the model has no convolution or linear layer to quantize"))
+
+
+def check_ranges(model: nn.Module, stage: str) -> None:
+    """
+    Raises:
+        PostconditionError: the model is not quantized, or a weight or a range cannot be used.
+    """
+    require_finite(model, stage)
+    if not isinstance(model, QuantizedModel):
+        raise PostconditionError(fault(stage, "the model is not quantized any more"))
+    for name, quantizer in model.quantizers.items():
+        low, high = float(quantizer.low), float(quantizer.high)  # type: ignore[arg-type]
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            raise PostconditionError(fault(stage, f"range {name} is not usable", got=(low, high)))
