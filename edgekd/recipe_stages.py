@@ -43,6 +43,8 @@ class ObjectiveRecipe(Strict):
     )
     distance: Literal["mse", "cosine"] | None = None
     relation_heads: int | None = Field(default=None, ge=1)
+    distance: Literal["mse", "cosine"] | None = None
+    relation_heads: int | None = Field(default=None, ge=1)
 
 
 class TrainRecipe(Strict):

@@ -32,7 +32,7 @@ from edgekd.errors import PreconditionError, fault
 from edgekd.evaluation import criterion, score, task_of
 from edgekd.loss_guard import LossGuard
 from edgekd.models.layout import laid_out
-from edgekd.preprocess_text import AnyPreprocess
+from edgekd.preprocess_text import AnyPreprocess, TextPreprocess
 from edgekd.quant.qat import QuantizedModel
 from edgekd.recipe_stages import TrainRecipe
 from edgekd.schedule import (
@@ -135,7 +135,7 @@ class _Loop:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = DistillationLoss(recipe.objectives, recipe)
         self._bind_features()
-        self.optimizer = build_optimizer(self.model, recipe)
+        self.optimizer = build_optimizer(nn.ModuleList([self.model, self.loss.adapters]), recipe)
         self.prepared, self.optimizer = accelerator.prepare(self.model, self.optimizer)
         self.ema = build_ema(self.model, recipe)
         self.guard = LossGuard(stage, data)
@@ -163,6 +163,7 @@ class _Loop:
             best = state["best"]
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
+            self.loss.adapters.load_state_dict(state["adapters"])
             if self.ema is not None:
                 self.ema.module.load_state_dict(state["ema"])
         for epoch in range(len(history), self.recipe.epochs):
@@ -192,6 +193,7 @@ class _Loop:
             "best": best,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "adapters": self.loss.adapters.state_dict(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
         }
 
@@ -271,6 +273,11 @@ class _Loop:
         dtype = autocast_dtype(self.recipe, self.accelerator.device)
         return nullcontext() if dtype is None else torch.autocast(self.accelerator.device.type, dtype)
 
+    def _tokens(self, inputs: Tensor) -> Tensor | None:
+        """Bool ``(batch, tokens)``, false on padding; None for images."""
+        own = self.preprocess
+        return inputs != own.pad_id if isinstance(own, TextPreprocess) else None
+
     def _step(
         self,
         batch: dict[str, Tensor],
@@ -290,12 +297,17 @@ class _Loop:
                     student_logits=logits, teacher_logits=answers, labels=batch["labels"],
                     targets=batch.get("targets"), several=self.several, teacher_features=teacher_features,
                     student_features=captures[0].take() if captures is not None else [],
+                    tokens=self._tokens(inputs),
                 )
             )  # fmt: skip
         value = float(total.detach())
         self.guard.check(value, step, batch["indices"])
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(total)
+        if self.accelerator.num_processes > 1:  # the wrapper averages the model's gradients alone
+            for parameter in self.loss.adapters.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
         if self.recipe.clip_norm is not None:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
         self.optimizer.step()

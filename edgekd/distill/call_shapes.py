@@ -77,8 +77,9 @@ def is_channels_last(shape: Shape, input_shape: Shape) -> bool:
     Args:
         shape: of the features.
         input_shape: (batch, channels, height, width). Where both readings fit alike, channels come first.
+            Nothing is a map where the input is none.
     """
-    if len(shape) != 4 or 0 in shape:
+    if len(shape) != 4 or len(input_shape) != 4 or 0 in shape:
         return False
     aspect = math.log(input_shape[2] / input_shape[3])
     first = abs(math.log(shape[2] / shape[3]) - aspect)
@@ -94,6 +95,8 @@ def resolution(shape: Shape, input_shape: Shape) -> Shape | None:
     """
     size: Shape
     if shape[:1] != input_shape[:1]:
+        return None
+    if len(shape) == 4 and len(input_shape) != 4:
         return None
     if len(shape) == 4:
         size = shape[1:3] if is_channels_last(shape, input_shape) else shape[2:]
@@ -146,6 +149,19 @@ def stage_outputs(module: nn.Module, shapes: dict[str, Shape], input_shape: Shap
             stages[name] = size
             smallest = math.prod(size)
     return stages
+
+
+def before_the_blocks(module: nn.Module, shapes: dict[str, Shape], input_shape: Shape) -> str | None:
+    """The module whose output enters the first stage or block; None where there is none with positions."""
+    stages = stage_outputs(module, shapes, input_shape)
+    first = next(iter(stages), None)
+    found = None
+    for name, shape in shapes.items():
+        if first is None or name == first or name.startswith(f"{first}."):
+            break
+        if resolution(shape, input_shape) is not None:
+            found = name
+    return found
 
 
 def _is_inside_a_block(module: nn.Module, name: str, stages: set[str]) -> bool:

@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from edgekd.distill.call_shapes import (
     Shape,
+    before_the_blocks,
     first_tensor,
     inner_modules,
     is_channels_last,
@@ -161,6 +162,26 @@ def match_layers(
     ):
         return [(name, name) for name in reversed(stages_t)]
     return _by_depth(list(stages_s), list(stages_t), spread=_are_blocks(stages_s) and _are_blocks(stages_t))
+
+
+def match_embeddings(
+    student: nn.Module, teacher: nn.Module, example: Tensor, *, where: str = "layers"
+) -> list[Pair]:
+    """The (student, teacher) modules whose outputs enter the first block.
+
+    Raises:
+        RecipeError: a network that has nothing with positions before its first block.
+    """
+    found = []
+    for side, module in (("student", student), ("teacher", teacher)):
+        name = before_the_blocks(module, record_shapes(module, example), tuple(example.shape))
+        if name is None:
+            what = f"the {side} has no module with positions before its first block"
+            raise RecipeError(
+                fault(where, what, fix="use hidden with layers: [[student module, teacher module]]")
+            )
+        found.append(name)
+    return [(found[0], found[1])]
 
 
 def _are_blocks(stages: dict[str, Shape]) -> bool:

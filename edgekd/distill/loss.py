@@ -9,9 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from edgekd.distill.features import match_layers
-from edgekd.distill.objectives import build_objective
+from edgekd.distill.attention_sites import AttentionPair, match_attention
+from edgekd.distill.call_shapes import record_shapes
+from edgekd.distill.features import match_embeddings, match_layers
+from edgekd.distill.objectives import OBJECTIVES, build_objective
 from edgekd.distill.objectives.base import Needs, Objective, Outputs
+from edgekd.distill.objectives.hidden import HiddenStates
 from edgekd.errors import PreconditionError, RecipeError, fault
 from edgekd.recipe_stages import ObjectiveRecipe, TrainRecipe
 
@@ -26,6 +29,8 @@ class DistillationLoss:
         layers: the layer requests of the objectives that read features, by name: "auto" or pairs.
         pairs: after :meth:`bind`, the (student, teacher) modules to capture, each once; the features in
             ``Outputs`` stand in this order.
+        adapters: after :meth:`bind`, the weights that the objectives themselves have (linear maps between
+            different widths): they are trained with the student and then forgotten.
     """
 
     def __init__(self, objectives: Mapping[str, ObjectiveRecipe], train: TrainRecipe) -> None:
@@ -48,7 +53,9 @@ class DistillationLoss:
         if train.teacher_cache and self.layers:
             refuse_cache_for_features(next(iter(self.layers)))
         self.pairs: list[tuple[str, str]] = []
+        self.adapters = nn.ModuleDict()
         self._positions: dict[str, list[int]] = {}
+        self._attention: dict[str, AttentionPair] = {}
 
     def bind(self, student: nn.Module, teacher: nn.Module, example: Tensor) -> list[tuple[str, str]]:
         """Choose the layers of each objective that reads features, by one forward pass of both models.
@@ -63,12 +70,42 @@ class DistillationLoss:
         Raises:
             RecipeError: a layer that does not exist, or nothing to choose from.
         """
-        self.pairs, self._positions = [], {}
+        self.pairs, self._positions, self._attention = [], {}, {}
         for name, layers in self.layers.items():
-            chosen = match_layers(student, teacher, example, layers, where=f"objectives.{name}.layers")
+            chosen = self._choose(name, layers, student, teacher, example)
             self.pairs += [pair for pair in chosen if pair not in self.pairs]
             self._positions[name] = [self.pairs.index(pair) for pair in chosen]
+        self._fit(student, teacher, example)
         return self.pairs
+
+    def _choose(
+        self,
+        name: str,
+        layers: Literal["auto"] | list[tuple[str, str]],
+        student: nn.Module,
+        teacher: nn.Module,
+        example: Tensor,
+    ) -> list[tuple[str, str]]:
+        where = f"objectives.{name}.layers"
+        reads = OBJECTIVES[name].reads
+        if reads == "attention":
+            self._attention[name] = match_attention(student, teacher, example, layers, where=where)
+            return self._attention[name].modules
+        if reads == "embedding":
+            return match_embeddings(student, teacher, example, where=f"objectives.{name}")
+        return match_layers(student, teacher, example, layers, where=where)
+
+    def _fit(self, student: nn.Module, teacher: nn.Module, example: Tensor) -> None:
+        """Let the objectives that have weights of their own make them, as their layers' widths want."""
+        fitting = {name: each for name, each in self.objectives.items() if isinstance(each, HiddenStates)}
+        if not fitting:
+            return
+        ours, theirs = record_shapes(student, example), record_shapes(teacher, example)
+        for name, objective in fitting.items():
+            pairs = [self.pairs[position] for position in self._positions[name]]
+            made = objective.fit([(ours[mine], theirs[its]) for mine, its in pairs])
+            self.adapters.update({f"{name}-{key}": adapter for key, adapter in made.items()})
+        self.adapters.to(example.device)
 
     def __call__(self, outputs: Outputs) -> tuple[Tensor, dict[str, Tensor]]:
         """
@@ -100,12 +137,18 @@ class DistillationLoss:
                 )
             )
         positions = self._positions[name]
+        student = [outputs.student_features[i] for i in positions]
+        teacher = [outputs.teacher_features[i] for i in positions]
+        heads = None
+        if name in self._attention:
+            both = self._attention[name]
+            student = [part.of(each) for part, each in zip(both.student.sources, student, strict=True)]
+            teacher = [part.of(each) for part, each in zip(both.teacher.sources, teacher, strict=True)]
+            heads = (both.student.heads, both.teacher.heads)
         return replace(
-            outputs,
-            student_features=[outputs.student_features[i] for i in positions],
-            teacher_features=[outputs.teacher_features[i] for i in positions],
+            outputs, student_features=student, teacher_features=teacher, heads=heads,
             layers=[self.pairs[i] for i in positions],
-        )
+        )  # fmt: skip
 
 
 def refuse_cache_for_features(objective: str) -> None:

@@ -24,7 +24,8 @@ def build(name: str, **train):
     return OBJECTIVES[name](ObjectiveRecipe(), TrainRecipe(**train))
 
 
-def batch(dtype=torch.float32, scale: float = 1.0, seed: int = 0) -> Outputs:
+def batch(dtype=torch.float32, scale: float = 1.0, seed: int = 0, name: str = "kd") -> Outputs:
+    """Maps, or for an objective that reads attention, query, key and value with four heads."""
     generator = torch.Generator().manual_seed(seed)
     draw = lambda *shape: (torch.randn(*shape, generator=generator) * scale).to(dtype)
     outputs = Outputs(
@@ -34,6 +35,11 @@ def batch(dtype=torch.float32, scale: float = 1.0, seed: int = 0) -> Outputs:
         student_features=[draw(6, 3, 4, 4), draw(6, 8, 2, 2)],
         teacher_features=[draw(6, 3, 4, 4), draw(6, 8, 2, 2)],
     )
+    if OBJECTIVES[name].reads == "attention":
+        outputs.student_features = [draw(6, 7, 24) for _ in range(3)]
+        outputs.teacher_features = [draw(6, 7, 24) for _ in range(3)]
+        outputs.heads = (4, 4)
+        outputs.tokens = torch.arange(7) < torch.tensor([7, 3, 5, 1, 6, 7])[:, None]
     for each in (outputs.student_logits, outputs.teacher_logits, *outputs.student_features):
         each.requires_grad_()
     for each in outputs.teacher_features:
@@ -59,14 +65,14 @@ def test_table_equals_the_files_on_disk():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_finite_float32_scalar(name):
-    value = build(name)(batch())
+    value = build(name)(batch(name=name))
     assert value.shape == () and value.dtype == torch.float32
     assert torch.isfinite(value) and value > 0
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_reaches_the_student_and_never_the_teacher(name):
-    outputs = batch()
+    outputs = batch(name=name)
     build(name)(outputs).backward()
     reached = [each.grad is not None and bool(each.grad.abs().sum() > 0) for each in student_tensors(outputs)]
     assert any(reached)
@@ -76,7 +82,7 @@ def test_gradient_reaches_the_student_and_never_the_teacher(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_reads_what_it_says_it_needs(name):
     objective = build(name)
-    lacking = batch()
+    lacking = batch(name=name)
     if objective.needs.labels:
         lacking.labels = None
     elif objective.needs.features:
@@ -85,7 +91,7 @@ def test_reads_what_it_says_it_needs(name):
         lacking.teacher_logits = None
     with pytest.raises(PreconditionError, match=f"objectives.{name}: needs"):
         objective(lacking)
-    enough = batch()
+    enough = batch(name=name)
     if not objective.needs.labels:
         enough.labels = None
     if not objective.needs.teacher_logits:
@@ -97,7 +103,7 @@ def test_reads_what_it_says_it_needs(name):
 
 @pytest.mark.parametrize("name", TAUGHT)
 def test_nothing_to_learn_from_a_teacher_who_agrees(name):
-    outputs = batch()
+    outputs = batch(name=name)
     outputs.teacher_logits = outputs.student_logits.detach().clone()
     outputs.teacher_features = [each.detach().clone() for each in outputs.student_features]
     value = build(name)(outputs)
@@ -109,13 +115,15 @@ def test_nothing_to_learn_from_a_teacher_who_agrees(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_invariant_to_the_order_of_the_batch(name):
-    outputs, order = batch(), torch.tensor([3, 0, 5, 1, 4, 2])
+    outputs, order = batch(name=name), torch.tensor([3, 0, 5, 1, 4, 2])
     shuffled = Outputs(
         student_logits=outputs.student_logits[order],
         teacher_logits=outputs.teacher_logits[order],
         labels=outputs.labels[order],
         student_features=[each[order] for each in outputs.student_features],
         teacher_features=[each[order] for each in outputs.teacher_features],
+        tokens=None if outputs.tokens is None else outputs.tokens[order],
+        heads=outputs.heads,
     )
     objective = build(name)
     assert objective(shuffled).item() == pytest.approx(objective(outputs).item(), rel=1e-5)
@@ -123,13 +131,15 @@ def test_invariant_to_the_order_of_the_batch(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_mean_over_the_batch(name):
-    once = batch()
+    once = batch(name=name)
     twice = Outputs(
         student_logits=torch.cat([once.student_logits] * 2),
         teacher_logits=torch.cat([once.teacher_logits] * 2),
         labels=torch.cat([once.labels] * 2),
         student_features=[torch.cat([each] * 2) for each in once.student_features],
         teacher_features=[torch.cat([each] * 2) for each in once.teacher_features],
+        tokens=None if once.tokens is None else torch.cat([once.tokens] * 2),
+        heads=once.heads,
     )
     objective = build(name)
     assert objective(twice).item() == pytest.approx(objective(once).item(), rel=1e-5)
@@ -139,9 +149,9 @@ def test_mean_over_the_batch(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_half_precision_computes_in_float32(name, dtype):
     """400 squared overflows float16."""
-    outputs = batch(dtype, scale=400.0)
+    outputs = batch(dtype, scale=400.0, name=name)
     value = build(name)(outputs)
-    wide = batch(dtype, scale=400.0)
+    wide = batch(dtype, scale=400.0, name=name)
     for field in ("student_logits", "teacher_logits"):
         setattr(wide, field, getattr(wide, field).detach().float())
     for field in ("student_features", "teacher_features"):
@@ -167,7 +177,16 @@ def test_golden_value(data, case):
         student_features=[tensor(each) for each in data["student_features"]],
         teacher_features=[tensor(each) for each in data["teacher_features"]],
     )
-    recipe = ObjectiveRecipe(temperature=case.get("temperature"))
+    if "tokens" in case:
+        outputs.student_features = [tensor(each) for each in data["student_tokens"]]
+        outputs.teacher_features = [tensor(each) for each in data[case["tokens"]]]
+        outputs.tokens = torch.arange(5) < torch.tensor(data["lengths"])[:, None]
+        outputs.heads = (case.get("heads", 1),) * 2
+    recipe = ObjectiveRecipe(
+        temperature=case.get("temperature"),
+        distance=case.get("distance"),
+        relation_heads=case.get("relation_heads"),
+    )
     train = TrainRecipe(label_smoothing=case.get("label_smoothing", 0.0))
     value = build_objective(case["objective"], recipe, train)(outputs)
     assert value.item() == pytest.approx(case["value"], rel=1e-5)
@@ -194,7 +213,9 @@ def test_every_objective_has_a_golden_value_and_the_script_still_makes_them():
         ("ce", {"layers": [("a", "b")]}, "objectives.ce.layers: ce does not read it"),
         ("kdd", {}, "objectives.kdd: unknown objective; got 'kdd'; did you mean 'kd'?"),
         ("attentions", {}, "did you mean 'attention'?"),
-        ("zzz", {}, "known: attention, ce, kd, squarehead"),
+        ("zzz", {}, "known: attention, ce, embedding, hidden, kd, minilm, minilm-v2, squarehead"),
+        ("kd", {"distance": "mse"}, "objectives.kd.distance: kd does not read it"),
+        ("minilm", {"relation_heads": 4}, "objectives.minilm.relation_heads: minilm does not read it"),
     ],
 )  # fmt: skip
 def test_wrong_recipe_is_one_line(name, recipe, message):

@@ -5,7 +5,11 @@ from __future__ import annotations
 from edgekd.distill.objectives.attention_transfer import AttentionTransfer
 from edgekd.distill.objectives.base import Objective, ObjectiveKind
 from edgekd.distill.objectives.ce import CrossEntropy
+from edgekd.distill.objectives.embedding import Embeddings
+from edgekd.distill.objectives.hidden import HiddenStates
 from edgekd.distill.objectives.kd import KnowledgeDistillation
+from edgekd.distill.objectives.minilm import MiniLM
+from edgekd.distill.objectives.minilm_v2 import MiniLMv2
 from edgekd.distill.objectives.squarehead import SquareHead
 from edgekd.errors import RecipeError, fault, nearest
 from edgekd.recipe_stages import ObjectiveRecipe, TrainRecipe
@@ -26,6 +30,33 @@ _KINDS = (
         AttentionTransfer.build,
         "where the teacher's activations are large, any widths (Zagoruyko 2017)",
         ("layers",),
+    ),
+    ObjectiveKind(
+        "hidden",
+        HiddenStates.build,
+        "the teacher's hidden states, any widths (TinyBERT 2020); distance mse or cosine",
+        ("layers", "distance"),
+    ),
+    ObjectiveKind(
+        "embedding",
+        Embeddings.build,
+        "what enters the first block, any widths (TinyBERT 2020); distance mse or cosine",
+        ("distance",),
+        reads="embedding",
+    ),
+    ObjectiveKind(
+        "minilm",
+        MiniLM.build,
+        "attention and value relations of the last layer, equally many heads (Wang 2020)",
+        ("layers",),
+        reads="attention",
+    ),
+    ObjectiveKind(
+        "minilm-v2",
+        MiniLMv2.build,
+        "query, key and value relations of the last layer, any heads and widths (Wang 2021)",
+        ("layers", "relation_heads"),
+        reads="attention",
     ),
 )
 OBJECTIVES: dict[str, ObjectiveKind] = {kind.name: kind for kind in _KINDS}
