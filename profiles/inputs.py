@@ -1,7 +1,11 @@
-"""Random inputs for a model whose data are not at hand: shape and type decide the speed, not the values."""
+"""Random inputs for a model whose data are not at hand: shape and type decide the speed, not the values.
+
+A text model leaves its length open; 128 tokens are the length at which encoders are usually compared.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,20 +14,31 @@ import numpy as np
 from edgekd.errors import ModelFileError, fault
 from edgekd.profiles.session import check_shape, input_dtype
 
+DEFAULT_TOKENS = 128  # of a text, where the file leaves its length open and nobody says
+_TOKENS, _FEW_TOKENS = "input_ids", 100
+_BESIDE_TOKENS = {"attention_mask": 1, "token_type_ids": 0}  # every token takes part, all in one segment
+
 Shape = Sequence[int] | Mapping[str, Sequence[int]] | None
 
 
 def random_inputs(
-    declared: Sequence[Any], *, batch: int = 1, shape: Shape = None, seed: int = 0
+    declared: Sequence[Any],
+    *,
+    batch: int = 1,
+    shape: Shape = None,
+    seed: int = 0,
+    vocabulary: int = _FEW_TOKENS,
 ) -> dict[str, np.ndarray]:
     """One array for each declared input of a session.
 
-    Floats are uniform in [-1, 1), unsigned bytes in 0..255, other integers 0 or 1: valid as a mask, a
-    token type and a token number.
+    Floats are uniform in [-1, 1), unsigned bytes in 0..255, other integers 0 or 1: valid as a mask and a
+    token type. ``input_ids`` are token numbers from 1 to ``vocabulary - 1``, 128 of them where the file leaves
+    the length open, and a mask beside them is 1.
 
     Args:
         declared: ``session.get_inputs()``.
         shape: dimensions after the batch (or with it), for every input with an open one, or by input name.
+        vocabulary: how many token numbers the model knows, see :func:`vocabulary_of`.
 
     Raises:
         ModelFileError: an open dimension without ``shape``, or a fixed one that differs; one line.
@@ -35,14 +50,36 @@ def random_inputs(
             fault("shape", "no such input", got=unknown[0], allowed=", ".join(sorted(known)))
         )
     feeds = {}
+    text = any(_is_sequence(entry) and entry.name == _TOKENS for entry in declared)
     for entry in declared:
         if isinstance(shape, Mapping):
             given = shape.get(entry.name)
         else:
             # With several inputs a plain shape is for those that the file leaves open.
             given = shape if len(declared) == 1 or _is_open(entry) else None
-        feeds[entry.name] = _random(generator, input_dtype(entry), _resolve(entry, batch, given))
+        beside = text and _is_sequence(entry) and (entry.name == _TOKENS or entry.name in _BESIDE_TOKENS)
+        if beside and given is None and _is_open(entry):
+            given = (DEFAULT_TOKENS,)
+        values = _random(generator, input_dtype(entry), _resolve(entry, batch, given))
+        if beside and entry.name == _TOKENS:
+            values = generator.integers(1, vocabulary, values.shape).astype(values.dtype)
+        elif beside:
+            values = np.full_like(values, _BESIDE_TOKENS[entry.name])
+        feeds[entry.name] = values
     return feeds
+
+
+def vocabulary_of(session: Any) -> int:
+    """Token numbers that the model says it knows in its metadata, or a hundred, which any tokenizer has."""
+    text = session.get_modelmeta().custom_metadata_map.get("preprocess")
+    try:
+        return max(2, int(json.loads(text)["vocab_size"])) if text else _FEW_TOKENS
+    except (ValueError, KeyError, TypeError):
+        return _FEW_TOKENS
+
+
+def _is_sequence(entry: Any) -> bool:
+    return len(entry.shape) == 2 and np.issubdtype(input_dtype(entry), np.integer)
 
 
 def _resolve(entry: Any, batch: int, given: Sequence[int] | None) -> tuple[int, ...]:

@@ -127,6 +127,7 @@ def measure(
             model_sha256=digests[label],
             load_ms=opened[label].load_ms,
             first_inference_ms=opened[label].first_inference_ms,
+            inputs=opened[label].inputs,
             warnings=(*around, *sample_cautions(samples[label])),
             **sample_facts(samples[label]),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ class LatencyReport:
         low_ms, high_ms: smallest and largest median of a round.
         peak_memory_bytes: peak resident memory of the process that ran the file alone, Python included.
         base_memory_bytes: what that process held before it opened the file.
+        inputs: shape of each input that was fed, by name.
         first_inference_ms: the first inference after loading, with cold caches and no warm-up.
         rounds_ms: the raw samples, in the order in which they were taken.
     """
@@ -52,6 +53,7 @@ class LatencyReport:
     rounds_ms: tuple[tuple[float, ...], ...]
     warnings: tuple[Caution, ...] = ()
     validated: bool = True
+    inputs: Mapping[str, Sequence[int]] = field(default_factory=dict)
     kind: Literal["measured"] = field(default="measured", init=False)
 
     @property
@@ -85,6 +87,7 @@ class LatencyReport:
             "first_inference_ms": self.first_inference_ms,
             "round_medians_ms": list(self.round_medians_ms),
             "outlier_share": self.outlier_share,
+            "inputs": {name: list(shape) for name, shape in self.inputs.items()},
         }
         if raw:
             entry["rounds_ms"] = [list(samples) for samples in self.rounds_ms]

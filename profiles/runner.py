@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,13 +23,14 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Opened:
-    """What is known once the model is loaded and has run once."""
+    """What is known once the model is loaded and has run once. ``inputs``: shapes by name."""
 
     runtime: str
     runtime_version: str
     load_ms: float
     first_inference_ms: float
     base_memory_bytes: int
+    inputs: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class OnnxRuntimeRunner:
         self._cpu_start = 0.0
 
     def open(self) -> Opened:
-        from edgekd.profiles.inputs import random_inputs
+        from edgekd.profiles.inputs import random_inputs, vocabulary_of
         from edgekd.profiles.session import open_session, run, runtime
 
         version = runtime().__version__
@@ -45,13 +45,15 @@ class OnnxRuntimeRunner:
             batch=self.settings.batch,
             shape=self.settings.shape,
             seed=self.settings.seed,
+            vocabulary=vocabulary_of(session),
         )
         before = time.perf_counter()
         run(session, feeds)
         first = time.perf_counter() - before
         self._infer = lambda: session.run(None, feeds)
         self._cpu_start = time.process_time()
-        return Opened("onnxruntime", version, (loaded - start) * 1e3, first * 1e3, base)
+        shapes = {name: list(values.shape) for name, values in feeds.items()}
+        return Opened("onnxruntime", version, (loaded - start) * 1e3, first * 1e3, base, shapes)
 
     def round(self) -> list[float]:
         if self._infer is None:

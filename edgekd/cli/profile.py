@@ -24,7 +24,9 @@ def profile(
     warmup: Annotated[int, typer.Option(help="Inferences before each turn that are not counted.")] = 10,
     shape: Annotated[
         str | None,
-        typer.Option(help="Dimensions after the batch, where the file leaves them open: 3,224,224."),
+        typer.Option(
+            help="Dimensions after the batch, or with it, where the file leaves them open: 3,224,224 or 1x128."
+        ),
     ] = None,
     json_to: JsonOption = None,
 ) -> None:
@@ -61,6 +63,8 @@ def profile(
     }
     if not write_result(result, json_to):
         show(_table(found.reports, ratios))
+        for line in _text_inputs(found.reports, chosen=shape is not None):
+            typer.echo(line)
         for text in dict.fromkeys(
             str(w) for report in found.reports.values() for w in report.to_json()["warnings"]
         ):
@@ -81,6 +85,16 @@ def _shape(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.replace("x", ",").split(","))
     except ValueError:
         raise UserInputError(fault("--shape", "not numbers", got=text, allowed="such as 3,224,224")) from None
+
+
+def _text_inputs(reports: dict[str, Any], *, chosen: bool) -> list[str]:
+    """What a text model was measured on: its length decides the time."""
+    lengths: dict[int, list[str]] = {}
+    for label, report in reports.items():
+        if "input_ids" in report.inputs:
+            lengths.setdefault(report.inputs["input_ids"][1], []).append(label)
+    hint = "" if chosen else " (--shape 1x64 chooses another length)"
+    return [f"{', '.join(labels)}: on {length} random tokens{hint}" for length, labels in lengths.items()]
 
 
 def _table(reports: dict[str, Any], ratios: dict[str, Any]) -> object:
