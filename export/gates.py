@@ -29,13 +29,16 @@ def add_hard_sigmoids(proto: onnx.ModelProto) -> int:
             continue
         alpha, beta = (_attribute(node, name, value) for name, value in (("alpha", 0.2), ("beta", 0.5)))
         stem = graph.fresh_stem(node.output[0], "_slope")
-        slope = graph.add_constant(f"{stem}_slope", np.float32(float(scale.item()) * alpha))
+        slope = graph.add_constant(f"{stem}_slope", np.array(float(scale.item()) * alpha, np.float32))
         one = graph.add_constant(f"{stem}_one", np.ones((), zero.dtype))
-        offset = graph.add_constant(f"{stem}_offset", np.float32(beta))
+        offset = graph.add_constant(f"{stem}_offset", np.array(beta, np.float32))
         none = graph.add_constant(f"{stem}_none", np.zeros((), zero.dtype))
         name = node.name or stem
         line, constant = f"{stem}_line", f"{stem}_constant"
-        for inputs, output in (([data.input[0], slope, data.input[2]], line), ([one, offset, none], constant)):
+        for inputs, output in (
+            ([data.input[0], slope, data.input[2]], line),
+            ([one, offset, none], constant),
+        ):
             dequantize = helper.make_node("DequantizeLinear", inputs, [output], name=f"{name}/{output}")
             graph.insert_before(node, dequantize)
         node.CopyFrom(helper.make_node("Add", [line, constant], [node.output[0]], name=name))
