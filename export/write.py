@@ -23,12 +23,15 @@ import edgekd
 from edgekd.artifact import atomic_path, sha256_file
 from edgekd.errors import ExportError, fault
 from edgekd.export import qdq
+from edgekd.export.align import X86, align_channels
 from edgekd.export.biases import fit_biases, quantize_biases
 from edgekd.export.compact import strip_batch_norms, tidy
 from edgekd.export.constants import fold_constants
 from edgekd.export.gates import add_hard_sigmoids
+from edgekd.export.gemm import linears_to_gemm
 from edgekd.export.pads import absorb_pads
 from edgekd.export.quantized import frozen_for_export
+from edgekd.export.shapes import fix_reshapes
 from edgekd.export.trace import INPUT_NAME, OUTPUT_NAME, TEXT_INPUT_NAME, opset_of, trace_to_onnx
 from edgekd.models.bake import bake_parametrizations
 from edgekd.models.fold import fold_batch_norms
@@ -88,8 +91,10 @@ def export_float(
     with atomic_path(path) as temporary:
         proto = trace_to_onnx(plain, example, temporary, opset=opset)
         fold_constants(proto)
+        fix_reshapes(proto)
         qdq.pool_spatial_means(proto)
         absorb_pads(proto)
+        linears_to_gemm(proto)
         _finish(proto, temporary, path, opset=opset, wrapper="", metadata=metadata, notes=notes)
     return _described(path, opset, notes)
 
@@ -110,11 +115,16 @@ def export_quantized(
     with atomic_path(path) as temporary:
         proto = trace_to_onnx(frozen_for_export(model), _pair(example), temporary, opset=opset)
         fold_constants(proto)
+        fix_reshapes(proto)
         qdq.store_integer_weights(proto)
         qdq.pool_spatial_means(proto)
         qdq.absorb_clips(proto)
         add_hard_sigmoids(proto)
         absorb_pads(proto)
+        if model.scheme.quantize_bias:
+            align_channels(proto, X86)
+        if model.scheme.quantize_bias:
+            linears_to_gemm(proto)
         changed, refused = fit_biases(proto)
         notes += refused
         if changed:
