@@ -7,7 +7,6 @@ activations, on Arm it takes int8 too (``session.qdqisint8allowed``); both can b
 
 from __future__ import annotations
 
-import math
 import re
 import tempfile
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import onnx
 
 from edgekd.errors import CoverageError, fault
 from edgekd.export.graph import Graph
+from edgekd.export.macs import count_macs
 from edgekd.export.weights import WEIGHTED, load_onnx, stored_weights
 from edgekd.profiles.session import open_session
 
@@ -44,6 +44,9 @@ class CoverageReport:
         batch_norms: BatchNormalization nodes left over.
         first_break: ``"node: reason"`` of the first convolution or linear layer in float, in graph order.
         float_nodes: ``"node: reason"`` of all of them.
+        float_products: products of two activations (attention) that run in float. They are not counted above:
+            an integer kernel would have to pack its second operand at each run, and measures no faster.
+        float_product_macs: their multiply-accumulates per sample; None where shapes are unknown.
     """
 
     rule: str
@@ -55,6 +58,8 @@ class CoverageReport:
     batch_norms: int
     first_break: str | None
     float_nodes: list[str] = field(default_factory=list)
+    float_products: int = 0
+    float_product_macs: float | None = None
 
 
 def check_coverage(path: Path, rule: Literal["x86", "arm"] = "x86") -> CoverageReport:
@@ -72,16 +77,19 @@ def check_coverage(path: Path, rule: Literal["x86", "arm"] = "x86") -> CoverageR
     by_name = {node.output[0]: node for node in original.graph.node}
     by_name |= {node.name: node for node in original.graph.node}
     weighted = {weight.node for weight in stored_weights(original)}
-    macs = _macs(original)
+    macs, products = count_macs(original)
     spent: dict[str, float] = {"integer": 0.0, "float": 0.0}
     integers, known = 0, True
     floats: dict[str, str] = {}
+    attention: list[float | None] = []
     for node in optimized.graph.node:
         if node.op_type not in INTEGER_OPS | FLOAT_OPS:
             continue
         name = _original_name(node.name)
         origin = _weighted(source, by_name.get(name))
         if origin is not None and origin.name not in weighted:
+            if node.op_type in FLOAT_OPS:
+                attention.append(products.get(origin.name))
             continue  # the product of two activations
         kind = "integer" if node.op_type in INTEGER_OPS else "float"
         cost = macs.get(origin.name) if origin is not None else None
@@ -105,6 +113,8 @@ def check_coverage(path: Path, rule: Literal["x86", "arm"] = "x86") -> CoverageR
         batch_norms=sum(node.op_type == "BatchNormalization" for node in optimized.graph.node),
         first_break=float_nodes[0] if float_nodes else None,
         float_nodes=float_nodes,
+        float_products=len(attention),
+        float_product_macs=sum(cost or 0.0 for cost in attention) if None not in attention else None,
     )
 
 
@@ -175,25 +185,3 @@ def _reason(graph: Graph, node: onnx.NodeProto, rule: str) -> str:
     if len(node.input) > 2 and node.input[2] in graph.initializers:
         return "its bias is float, not int32"
     return "the runtime has no integer kernel for it"
-
-
-def _macs(proto: onnx.ModelProto) -> dict[str, float]:
-    """Multiply-accumulates per sample of every node with a weight, where its output shape is known."""
-    inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
-    shapes = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*inferred.value_info, *inferred.output)
-    }
-    outputs = {node.name: node.output[0] for node in proto.graph.node}
-    costs: dict[str, float] = {}
-    for weight in stored_weights(proto):
-        if weight.op_type == "Gemm":
-            costs[weight.node] = float(weight.values.size)
-            continue
-        shape = shapes.get(outputs[weight.node], [])[1:]
-        if shape and all(shape):
-            products = (
-                weight.values[0].size if weight.kind == "conv" else weight.values.shape[weight.reduction]
-            )
-            costs[weight.node] = float(math.prod(shape)) * products
-    return costs
