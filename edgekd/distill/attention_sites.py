@@ -138,7 +138,7 @@ def _product_before(graph: CallGraph, softmax: Call) -> Call | None:
         seen.add(call.index)
         if call.op == "matmul" and len(call.inputs) == 2:
             products.append(call)
-        elif call.op in _ELEMENTWISE:
+        elif call.op in _ELEMENTWISE | _RESHAPING:
             waiting += call.inputs
     return min(products, key=lambda call: call.index, default=None)
 
