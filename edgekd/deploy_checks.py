@@ -23,13 +23,14 @@ from edgekd.prune.eligibility import find_eligible
 from edgekd.prune.pattern import Pattern
 from edgekd.quant.qat import QuantizedModel
 from edgekd.recipe import Recipe
+from edgekd.recipe_stages import PruneStage
 from edgekd.train import network
 
 
 def sparsity_facts(
     model: nn.Module, path: Path, recipe: Recipe, spec: DeviceSpec, warnings: list[str]
 ) -> dict[str, Any] | None:
-    stage = next((stage for stage in recipe.stages if stage.stage == "prune"), None)
+    stage = next((stage for stage in recipe.stages if isinstance(stage, PruneStage)), None)
     if stage is None:
         return None
     found = check_sparsity(path, stage.pattern, layers=list(masked_layers(network(model))))

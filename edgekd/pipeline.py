@@ -7,6 +7,7 @@ again with ``resume=True`` it goes on behind the last one.
 from __future__ import annotations
 
 import copy
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,6 +157,7 @@ class _Run:
             preprocess=self.student.preprocess, teacher=None if self.teacher is None else self.teacher.module,
             classes=self.student.classes, seed=self.recipe.seed, scheme=self.devices[0].scheme,
             accelerator=self.accelerator, workers=self.recipe.data.workers, progress=self.progress,
+            device=self.devices[0].name,
         )  # fmt: skip
 
     def execute(self) -> Report | None:
@@ -230,6 +232,8 @@ class _Run:
     def _drop_checkpoint(self, folder: Path) -> None:
         if self.main:
             (folder / "checkpoint.pt").unlink(missing_ok=True)
+            for step in folder.glob("step-*"):
+                shutil.rmtree(step)
 
     def _folder(self, name: str) -> Path:
         names = ["teacher", "student", *(stage for stage, _ in self.stages)]

@@ -135,7 +135,9 @@ class Recipe(Strict):
             )
         methods = [getattr(stage, "method", None) for stage in self.stages if stage.stage == "prune"]
         if "nm" in methods and set(methods[methods.index("nm") :]) != {"nm"}:
-            raise ValueError("stages: prune: nm must stand after channels, depth and low-rank: a mask is of the final shape")
+            raise ValueError(
+                "stages: prune: nm must stand after channels, depth and low-rank: a mask has the final shape"
+            )
         if self.teacher is None:
             if self.student.partition("?")[0] == "same":
                 raise ValueError("student: 'same' needs a teacher")

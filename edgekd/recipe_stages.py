@@ -43,8 +43,6 @@ class ObjectiveRecipe(Strict):
     )
     distance: Literal["mse", "cosine"] | None = None
     relation_heads: int | None = Field(default=None, ge=1)
-    distance: Literal["mse", "cosine"] | None = None
-    relation_heads: int | None = Field(default=None, ge=1)
 
 
 class TrainRecipe(Strict):
@@ -189,7 +187,6 @@ class PtqStage(Strict):
     smooth: float | str | None = Field(
         default=None, description="SmoothQuant's alpha, 0 to 1; auto: measured layer by layer; null: off"
     )
-    equalize: bool = Field(default=False, description="cross-layer equalisation of convolutions")
     bias_correction: bool | Literal["auto"] = Field(
         default="auto", description="undo the mean error of rounded weights; auto: where it helps"
     )

@@ -2,7 +2,8 @@
 
 ``model.json`` holds ``format``, ``spec`` (the architecture, without weights), ``classes`` (names),
 ``preprocess``, ``fold_batch_norm``, ``weights_sha256`` and, for a user's own module, ``module_file``: a copy
-of the Python file, so that the folder can be moved to another machine. A text model's ``config.json`` and
+of the Python file, so that the folder can be moved to another machine. ``surgery`` is what pruning cut out of
+the architecture (:mod:`edgekd.models.surgery`). A text model's ``config.json`` and
 ``tokenizer.json`` stand beside them.
 """
 
@@ -25,6 +26,7 @@ from edgekd.models.architecture import build_architecture
 from edgekd.models.checkpoint import read_checkpoint
 from edgekd.models.hf_files import CONFIG_FILE, read_json
 from edgekd.models.loaded import LoadedModel, Request
+from edgekd.models.surgery import Cut, cuts_of, mark_folded, replay_cuts
 from edgekd.models.text_classifier import TextClassifier
 from edgekd.models.text_preprocessing import with_input
 from edgekd.models.user_file import parse_user
@@ -48,6 +50,7 @@ class ModelFacts(BaseModel):
     fold_batch_norm: bool
     weights_sha256: str
     module_file: str | None = None
+    surgery: tuple[Cut, ...] = ()
 
 
 def save_model_dir(
@@ -99,6 +102,8 @@ def save_model_dir(
         "fold_batch_norm": folded,
         "weights_sha256": sha256_file(path / WEIGHTS_FILE),
     }
+    if cuts := cuts_of(module):
+        facts["surgery"] = [cut.model_dump(mode="json", exclude_defaults=True) for cut in cuts]
     if isinstance(module, TextClassifier):
         write_json(path / CONFIG_FILE, module.config)
     if spec.startswith("torch:"):
@@ -127,11 +132,14 @@ def load_model_dir(path: Path, spec: str, request: Request) -> LoadedModel:
     if isinstance(own, TextPreprocess):
         own = own.found_in(path, request.where)
     module = _fresh(path, architecture, own, classes=len(facts.classes), where=request.where)
+    replay_cuts(module, [cut for cut in facts.surgery if not cut.after_fold], where=request.where)
     if facts.fold_batch_norm:
         from edgekd.models.fold import fold_batch_norms
 
         module.eval()
         fold_batch_norms(module, torch.from_numpy(own.example(2)))
+        mark_folded(module)
+    replay_cuts(module, [cut for cut in facts.surgery if cut.after_fold], where=request.where)
     fill(module, state, path=weights, where=request.where, source=architecture)
     return LoadedModel(
         module=module,

@@ -44,7 +44,9 @@ def find_blocks(module: nn.Module, example: Tensor) -> list[str]:
     return [name for name in inner if _runs_without(trial, [name], example, shape)]
 
 
-def rank_blocks(module: nn.Module, blocks: Sequence[str], batches: Sequence[Tensor], count: int) -> list[tuple[str, float]]:
+def rank_blocks(
+    module: nn.Module, blocks: Sequence[str], batches: Sequence[Tensor], count: int
+) -> list[tuple[str, float]]:
     """The ``count`` blocks to drop, in that order, each with what the answers changed by.
 
     Args:

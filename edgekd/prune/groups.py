@@ -38,7 +38,7 @@ def propose_unit_groups(model: nn.Module, example: Tensor) -> tuple[list[UnitGro
     try:
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
-            graph = torch_pruning.DependencyGraph().build_dependency(model, example, verbose=False)
+            graph = torch_pruning.DependencyGraph().build_dependency(model, (example,), verbose=False)
             found = [_read(proposal, graph, model) for proposal in graph.get_all_groups()]
     except Exception as error:  # whatever it trips over is the reason why channels cannot go
         what = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"

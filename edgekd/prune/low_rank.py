@@ -54,8 +54,8 @@ def plan_ranks(
         rank, reason = _rank(layer, compression)
         if name in heads:
             reason = "it answers for the model"
-        glob = [glob for glob in exclude if _matches(name, glob)]
-        reason = f"excluded by the recipe: {glob[0]}" if glob else reason
+        named = [glob for glob in exclude if _matches(name, glob)]
+        reason = f"excluded by the recipe: {named[0]}" if named else reason
         if reason is None:
             ranks[name] = rank
         else:

@@ -29,6 +29,7 @@ class StageContext:
         cache_folder: where teachers' answers are stored, shared by the stages.
         classes: of teacher and student.
         scheme: name of the quantization scheme of the first device.
+        device: that device's name.
     """
 
     name: str
@@ -43,6 +44,7 @@ class StageContext:
     accelerator: Accelerator
     workers: int | None = None
     progress: Progress | None = None
+    device: str = "cpu"
 
     @property
     def example(self) -> Tensor:
