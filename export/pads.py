@@ -12,7 +12,8 @@ def absorb_pads(proto: onnx.ModelProto) -> int:
     """``Pad`` with zeros over height and width, read by convolutions alone, becomes their ``pads`` attribute.
 
     TensorFlow-style "same" padding is traced as a node of its own; between Q/DQ it would stay in float. The
-    pair of Q/DQ after the padding has the scale of the one before, so it goes with it. Returns how many went.
+    pair of Q/DQ after the padding has the scale of the one before, so it goes with it where there is one before.
+    Returns how many went.
     """
     graph, count = Graph(proto), 0
     for pad in graph.nodes("Pad"):
@@ -29,11 +30,18 @@ def absorb_pads(proto: onnx.ModelProto) -> int:
             convolution.attribute.extend(kept)
             total = [before + more for before, more in zip(old, amounts, strict=True)]
             convolution.attribute.append(helper.make_attribute("pads", total))
-            convolution.input[0] = pad.input[0]
+            if _quantized(graph, pad.input[0]):
+                convolution.input[0] = pad.input[0]
+        graph.rename_input(pad.output[0], pad.input[0])
         graph.refresh()
         count += 1
     drop_unused(proto)
     return count
+
+
+def _quantized(graph: Graph, value: str) -> bool:
+    producer = graph.producer.get(value)
+    return producer is not None and producer.op_type == "DequantizeLinear"
 
 
 def _amounts(graph: Graph, pad: onnx.NodeProto) -> list[int] | None:
