@@ -111,19 +111,29 @@ class ChannelStage(CutStage):
     """Whole channels and attention heads; exactly one target."""
 
     method: Literal["channels"] = "channels"
-    ratio: float | None = Field(default=None, gt=0, lt=1, description="share of every layer's channels that goes")
+    ratio: float | None = Field(
+        default=None, gt=0, lt=1, description="share of every layer's channels that goes"
+    )
     macs: float | None = Field(
         default=None, gt=0, lt=1, description="share of the multiply-accumulates that is left"
     )
-    latency_ms: float | None = Field(default=None, gt=0, description="of the fp32 file, 1 thread, on this CPU")
+    latency_ms: float | None = Field(
+        default=None, gt=0, description="of the fp32 file, 1 thread, on this CPU"
+    )
     saliency: Literal["l1", "l2", "taylor", "bn-scale"] = "l2"
     scope: Literal["uniform", "global"] = Field(
         default="uniform", description="the same share of every layer, or the least of all scores"
     )
     round_to: int | None = Field(default=None, ge=1, le=64, description="channels; unset: 8, for TensorRT 16")
-    steps: int = Field(default=1, ge=1, le=50, description="cuts on the way to the target, training after each")
-    step_epochs: int = Field(default=1, ge=0, description="training after each cut but the last, which has epochs")
-    exclude: list[str] = Field(default_factory=list, description="module names (fnmatch) that keep their width")
+    steps: int = Field(
+        default=1, ge=1, le=50, description="cuts on the way to the target, training after each"
+    )
+    step_epochs: int = Field(
+        default=1, ge=0, description="training after each cut but the last, which has epochs"
+    )
+    exclude: list[str] = Field(
+        default_factory=list, description="module names (fnmatch) that keep their width"
+    )
 
     @model_validator(mode="after")
     def _one_target(self) -> ChannelStage:

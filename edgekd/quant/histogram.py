@@ -45,7 +45,7 @@ class Histogram:
         weight = step if step > 1 else 1
         flat = flat[::step]
         if self.width:
-            found = torch.histc(flat, BINS, -self.width, self.width).double().numpy()
+            found = torch.histc(flat, BINS, -self.width, self.width).double().cpu().numpy()
             zeros = float((flat == 0).sum())
             found[BINS // 2] -= zeros
             self.counts += weight * found

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.errors import PreconditionError, fault
+from edgekd.models.fold import fold_batch_norms
 from edgekd.quant.estimators import ESTIMATORS
 from edgekd.quant.fidelity import Fidelity, answers, fidelity
 from edgekd.quant.kept_float import keep_in_float
@@ -19,6 +20,7 @@ from edgekd.quant.ptq import bias_corrections, set_ranges, shift_biases
 from edgekd.quant.qat import QuantizedModel, prepare_qat
 from edgekd.quant.schemes import get_scheme
 from edgekd.quant.sensitivity import LayerSensitivity, layer_sensitivity
+from edgekd.quant.smooth import smooth
 from edgekd.quant.tuning import tune
 from edgekd.quant.zero_share import zero_shares
 from edgekd.recipe_stages import PtqStage
@@ -26,6 +28,7 @@ from edgekd.stages.base import StageContext
 from edgekd.stages.calibration import Calibration, calibration_batches, judging_batches
 
 _CHECKED = 64  # calibration samples that decide between configurations where no target is set
+_SMOOTHED = 4  # batches that SmoothQuant looks at
 _RANKED = 32  # samples for each layer's sensitivity: divergences, unlike top-1, need few
 
 
@@ -49,6 +52,7 @@ class PtqSearch:
         recipe = self.recipe
         calibration = calibration_batches(self.context, recipe.calibration_samples, recipe.calibration)
         self.facts["calibration"] = calibration.facts
+        self._smooth(calibration)
         model = prepare_qat(
             self.float_model, self.context.example, get_scheme(self.context.scheme), exclude=recipe.exclude,
             weight_bits=recipe.weight_bits,
@@ -63,6 +67,20 @@ class PtqSearch:
         model = self._relax(model)
         self._tell(model)
         return model
+
+    def _smooth(self, calibration: Calibration) -> None:
+        alpha = self.recipe.smooth
+        self.facts["smooth"] = alpha
+        if alpha is None:
+            return
+        fold_batch_norms(self.float_model, self.context.example)
+        done = smooth(self.float_model, calibration.batches[:_SMOOTHED], self.context.example, alpha)
+        self.facts["smoothed"] = [asdict(each) for each in done]
+        changed = sum(each.alpha is not None for each in done)
+        self.notes.append(
+            f"SmoothQuant (alpha {alpha}) changed {changed} of {len(done)} layer norms" if done else
+            "SmoothQuant found nothing to smooth: no layer norm is read by linear layers alone"
+        )  # fmt: skip
 
     # --- how candidates are judged
 
