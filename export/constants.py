@@ -8,6 +8,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from edgekd.export.graph import Graph, drop_unused
+from edgekd.export.shapes import known_shapes
 
 # Q/DQ on a weight is constant too, and must stay.
 _STAYS = frozenset({"Constant", "QuantizeLinear", "DequantizeLinear", "Identity"})
@@ -51,13 +52,7 @@ def _fold_nodes(proto: onnx.ModelProto) -> int:
 def _fold_sizes(proto: onnx.ModelProto) -> int:
     if not any(node.op_type == "Shape" for node in proto.graph.node):
         return 0
-    inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
-    shapes = {
-        value.name: [
-            dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim
-        ]
-        for value in (*inferred.input, *inferred.value_info)
-    }
+    shapes = known_shapes(proto)
     graph, count = Graph(proto), 0
     for node in graph.nodes("Gather", "Slice"):
         source, index = graph.producer.get(node.input[0]), graph.constant(node.input[1])
@@ -67,7 +62,7 @@ def _fold_sizes(proto: onnx.ModelProto) -> int:
         if node.op_type == "Slice":
             index = _sliced(graph, node, len(dims or []))
         wanted = [dims[k] if dims and -len(dims) <= k < len(dims) else None for k in index.flatten().tolist()]
-        if not wanted or any(size is None for size in wanted) or node.output[0] in graph.outputs:
+        if not wanted or not all(isinstance(size, int) for size in wanted) or node.output[0] in graph.outputs:
             continue
         proto.graph.node.remove(node)
         graph.add_constant(node.output[0], np.array(wanted, np.int64).reshape(index.shape))

@@ -81,7 +81,7 @@ class _Rows:
             nodes.append(helper.make_node("Reshape", [value, target], [f"{value}_rows"]))
         position = 0 if producer is None else list(graph.graph.node).index(producer) + 1
         for offset, node in enumerate(nodes):
-            node.name = f"{node.output[0]}/{node.op_type}"
+            node.name = f"{node.op_type}_{len(self._flat)}_rows"
             graph.graph.node.insert(position + offset, node)
         self._flat[value] = f"{value}_rows"
         graph.refresh()

@@ -29,6 +29,8 @@ from edgekd.export.compact import strip_batch_norms, tidy
 from edgekd.export.constants import fold_constants
 from edgekd.export.gates import add_hard_sigmoids
 from edgekd.export.gemm import linears_to_gemm
+from edgekd.export.masks import deepen_masks
+from edgekd.export.noops import drop_noops
 from edgekd.export.pads import absorb_pads
 from edgekd.export.quantized import frozen_for_export
 from edgekd.export.shapes import fix_reshapes
@@ -92,6 +94,8 @@ def export_float(
         proto = trace_to_onnx(plain, example, temporary, opset=opset)
         fold_constants(proto)
         fix_reshapes(proto)
+        drop_noops(proto)
+        deepen_masks(proto)
         qdq.pool_spatial_means(proto)
         absorb_pads(proto)
         linears_to_gemm(proto)
@@ -116,6 +120,8 @@ def export_quantized(
         proto = trace_to_onnx(frozen_for_export(model), _pair(example), temporary, opset=opset)
         fold_constants(proto)
         fix_reshapes(proto)
+        drop_noops(proto)
+        deepen_masks(proto)
         qdq.store_integer_weights(proto)
         qdq.pool_spatial_means(proto)
         qdq.absorb_clips(proto)
