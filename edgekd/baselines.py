@@ -46,7 +46,8 @@ def write_baselines(
     example = torch.from_numpy(student.preprocess.example(2))
     student_file = folder / "student-fp32.onnx"
     if not student_file.exists():
-        export_float(dense.cpu(), example, student_file, opset=opset)
+        metadata = {"preprocess": student.preprocess.model_dump_json()}
+        export_float(dense.cpu(), example, student_file, opset=opset, metadata=metadata)
     teacher_file: Path | None = None
     if teacher is not None:
         black_box = getattr(teacher.module, "path", None) if teacher.weights == "onnx" else None
@@ -57,6 +58,7 @@ def write_baselines(
                 torch.from_numpy(teacher.preprocess.example(2)),
                 teacher_file,
                 opset=opset,
+                metadata={"preprocess": teacher.preprocess.model_dump_json()},
             )
     metrics = {}
     for label, file, preprocess in (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,18 @@ from edgekd.errors import ModelFileError, fault
 from edgekd.profiles.session import check_shape, input_dtype
 
 DEFAULT_TOKENS = 128  # of a text, where the file leaves its length open and nobody says
-_TOKENS, _FEW_TOKENS = "input_ids", 100
+_TOKENS = "input_ids"
 _BESIDE_TOKENS = {"attention_mask": 1, "token_type_ids": 0}  # every token takes part, all in one segment
 
 Shape = Sequence[int] | Mapping[str, Sequence[int]] | None
+
+
+@dataclass(frozen=True)
+class TextLimits:
+    """How many token numbers a text model knows (a hundred any tokenizer has), and how many it is fed."""
+
+    vocabulary: int = 100
+    length: int = DEFAULT_TOKENS
 
 
 def random_inputs(
@@ -27,18 +36,18 @@ def random_inputs(
     batch: int = 1,
     shape: Shape = None,
     seed: int = 0,
-    vocabulary: int = _FEW_TOKENS,
+    text: TextLimits | None = None,
 ) -> dict[str, np.ndarray]:
     """One array for each declared input of a session.
 
     Floats are uniform in [-1, 1), unsigned bytes in 0..255, other integers 0 or 1: valid as a mask and a
     token type. ``input_ids`` are token numbers from 1 to ``vocabulary - 1``, 128 of them where the file leaves
-    the length open, and a mask beside them is 1.
+    the length open (or as many as the model takes), and a mask beside them is 1.
 
     Args:
         declared: ``session.get_inputs()``.
         shape: dimensions after the batch (or with it), for every input with an open one, or by input name.
-        vocabulary: how many token numbers the model knows, see :func:`vocabulary_of`.
+        text: what a text model takes, see :func:`text_limits`.
 
     Raises:
         ModelFileError: an open dimension without ``shape``, or a fixed one that differs; one line.
@@ -50,32 +59,36 @@ def random_inputs(
             fault("shape", "no such input", got=unknown[0], allowed=", ".join(sorted(known)))
         )
     feeds = {}
-    text = any(_is_sequence(entry) and entry.name == _TOKENS for entry in declared)
+    limits = text or TextLimits()
+    reads_text = any(_is_sequence(entry) and entry.name == _TOKENS for entry in declared)
     for entry in declared:
         if isinstance(shape, Mapping):
             given = shape.get(entry.name)
         else:
             # With several inputs a plain shape is for those that the file leaves open.
             given = shape if len(declared) == 1 or _is_open(entry) else None
-        beside = text and _is_sequence(entry) and (entry.name == _TOKENS or entry.name in _BESIDE_TOKENS)
+        beside = (
+            reads_text and _is_sequence(entry) and (entry.name == _TOKENS or entry.name in _BESIDE_TOKENS)
+        )
         if beside and given is None and _is_open(entry):
-            given = (DEFAULT_TOKENS,)
+            given = (limits.length,)
         values = _random(generator, input_dtype(entry), _resolve(entry, batch, given))
         if beside and entry.name == _TOKENS:
-            values = generator.integers(1, vocabulary, values.shape).astype(values.dtype)
+            values = generator.integers(1, limits.vocabulary, values.shape).astype(values.dtype)
         elif beside:
             values = np.full_like(values, _BESIDE_TOKENS[entry.name])
         feeds[entry.name] = values
     return feeds
 
 
-def vocabulary_of(session: Any) -> int:
-    """Token numbers that the model says it knows in its metadata, or a hundred, which any tokenizer has."""
-    text = session.get_modelmeta().custom_metadata_map.get("preprocess")
+def text_limits(session: Any) -> TextLimits:
+    """As the model's metadata states them, where edgekd wrote it."""
     try:
-        return max(2, int(json.loads(text)["vocab_size"])) if text else _FEW_TOKENS
+        stated = json.loads(session.get_modelmeta().custom_metadata_map["preprocess"])
+        length, vocabulary = int(stated["max_length"]), int(stated["vocab_size"])
     except (ValueError, KeyError, TypeError):
-        return _FEW_TOKENS
+        return TextLimits()
+    return TextLimits(max(2, vocabulary), max(1, min(DEFAULT_TOKENS, length)))
 
 
 def _is_sequence(entry: Any) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import EdgeKDError, fault
-from edgekd.profiles.inputs import Shape, random_inputs, vocabulary_of
+from edgekd.profiles.inputs import Shape, random_inputs, text_limits
 from edgekd.profiles.session import open_session, run
 
 _SUFFIX = "_kernel_time"
@@ -56,9 +56,7 @@ def profile_operators(
         raise ValueError(f"needs runs >= 1 and warmup >= 0, got {runs} and {warmup}")
     with tempfile.TemporaryDirectory() as folder:
         session = open_session(path, threads=threads, profile_to=Path(folder) / "operators")
-        feeds = random_inputs(
-            session.get_inputs(), batch=batch, shape=shape, vocabulary=vocabulary_of(session)
-        )
+        feeds = random_inputs(session.get_inputs(), batch=batch, shape=shape, text=text_limits(session))
         for _ in range(warmup + runs):
             run(session, feeds)
         file = Path(session.end_profiling())

@@ -32,7 +32,7 @@ class OnnxRuntimeRunner:
         self._cpu_start = 0.0
 
     def open(self) -> Opened:
-        from edgekd.profiles.inputs import random_inputs, vocabulary_of
+        from edgekd.profiles.inputs import random_inputs, text_limits
         from edgekd.profiles.session import open_session, run, runtime
 
         version = runtime().__version__
@@ -45,7 +45,7 @@ class OnnxRuntimeRunner:
             batch=self.settings.batch,
             shape=self.settings.shape,
             seed=self.settings.seed,
-            vocabulary=vocabulary_of(session),
+            text=text_limits(session),
         )
         before = time.perf_counter()
         run(session, feeds)
