@@ -82,36 +82,58 @@ def between(groups: Sequence[UnitGroup], final: Counts, share: float, round_to: 
     }
 
 
-def search_amount(
-    cost: Callable[[float], float],
+def search_counts(
+    plan: Callable[[float], Counts],
+    cost: Callable[[Counts], float],
     target: float,
     *,
     tolerance: float = 0.01,
-    tries: int = 9,
+    over: float = 0.05,
+    tries: int = 8,
     most: float = 0.95,
-) -> tuple[float, float]:
-    """The amount whose cost is nearest to ``target``, by bisection, and that cost.
+) -> tuple[Counts, float]:
+    """The counts whose cost is nearest to ``target``, and that cost.
+
+    Amounts are bisected first; where rounding leaves a gap, sets change over one after the other from the
+    plan that costs too much to the one that costs too little.
 
     Args:
-        cost: falls with the amount; amounts that round to the same counts cost the same.
+        plan: an amount (0 to 1) to counts; more goes with a larger amount.
+        cost: of counts.
         tolerance: stop when this near, relative to the target.
+        over: what costs more than the target by this share is taken only if nothing else was seen.
+        tries: candidates of the first search.
 
     Returns:
-        Amount and cost; the best seen. It may be far off: the caller decides.
+        The best seen. It may be far off: the caller decides.
     """
+    seen: list[tuple[tuple[bool, float], Counts, float]] = []
+
+    def tried(counts: Counts) -> float:
+        found = next((known for _, old, known in seen if old == counts), None)
+        found = cost(counts) if found is None else found
+        seen.append(((found > target * (1 + over), abs(found - target)), counts, found))
+        return found
+
+    def near() -> bool:
+        return min(seen, key=lambda entry: entry[0])[0][1] <= tolerance * target
+
     low, high = 0.0, most
-    best = (high, cost(high))
-    if best[1] > target:
-        return best
-    for _ in range(tries):
-        amount = (low + high) / 2
-        found = cost(amount)
-        if abs(found - target) < abs(best[1] - target):
-            best = (amount, found)
-        if abs(found - target) <= tolerance * target:
-            break
-        low, high = (amount, high) if found > target else (low, amount)
-    return best
+    if tried(plan(high)) <= target:
+        for _ in range(tries):
+            if near():
+                break
+            amount = (low + high) / 2
+            low, high = (amount, high) if tried(plan(amount)) > target else (low, amount)
+        dear, cheap = plan(low), plan(high)
+        changing = [root for root in dear if dear[root] != cheap[root]]
+        first, last = 0, len(changing)
+        while not near() and last - first > 1:
+            middle = (first + last) // 2
+            mixed = dear | {root: cheap[root] for root in changing[:middle]}
+            first, last = (middle, last) if tried(mixed) > target else (first, middle)
+    _, counts, found = min(seen, key=lambda entry: entry[0])
+    return counts, found
 
 
 def pruned_copy(

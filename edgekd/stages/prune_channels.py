@@ -25,7 +25,7 @@ from edgekd.prune.amounts import (
     pruned_copy,
     removal_of,
     require_units_left,
-    search_amount,
+    search_counts,
 )
 from edgekd.prune.coupling import Untraceable
 from edgekd.prune.find import find_unit_groups
@@ -38,7 +38,7 @@ from edgekd.stages.base import StageContext, StageOutcome
 from edgekd.stages.cutting import Cutting, history_of, rehearse_objectives, sizes
 from edgekd.stages.teaching import require_training
 
-_NEAR = 0.05  # a target counts as met within this share of it
+_NEAR = 0.05  # a target counts as met up to this share above it
 _OPSET = 17  # of the files that a latency target is measured on
 
 Scores = dict[str, Tensor]
@@ -65,8 +65,7 @@ class PruneChannels(Cutting):
             counts = self._at(groups, recipe.ratio, even, context)
         else:
             share = recipe.macs if recipe.macs is not None else 1.0
-            amount, _ = self._search_macs(model, groups, skipped, even, context, share)
-            counts = self._at(groups, amount, even, context)
+            counts = self._search_macs(model, groups, skipped, even, context, share)
         small = pruned_copy(model, groups, counts, even)
         dense = model if recipe.teacher == "dense" else context.teacher
         rehearse_objectives(recipe, small, dense, context)
@@ -148,57 +147,60 @@ class PruneChannels(Cutting):
     ) -> Counts:
         recipe = self.recipe
         if recipe.ratio is not None:
-            amount = recipe.ratio
-        elif recipe.macs is not None:
-            amount, _ = self._search_macs(model, groups, skipped, scores, context, recipe.macs)
-        else:
-            amount = self._search_latency(model, groups, scores, context)
-        return self._at(groups, amount, scores, context)
+            return self._at(groups, recipe.ratio, scores, context)
+        if recipe.macs is not None:
+            return self._search_macs(model, groups, skipped, scores, context, recipe.macs)
+        return self._search_latency(model, groups, scores, context)
 
     def _search_macs(
         self, model: nn.Module, groups: list[UnitGroup], skipped: Skipped, scores: Scores, context: StageContext,
         share: float,
-    ) -> tuple[float, float]:  # fmt: skip
+    ) -> Counts:  # fmt: skip
         example = context.example[:1]
         dense = count_macs(model, example)
 
-        def cost(amount: float) -> float:
-            counts = self._at(groups, amount, scores, context)
+        def cost(counts: Counts) -> float:
             return count_macs(pruned_copy(model, groups, counts, scores), example) / dense
 
-        amount, found = search_amount(cost, share)
-        if abs(found - share) > _NEAR * share:
+        counts, found = search_counts(lambda amount: self._at(groups, amount, scores, context), cost, share)
+        if found > share * (1 + _NEAR):
             stays = name_reasons([pair for pair in skipped if "output" not in pair[1]])
             raise PreconditionError(
-                fault(f"{self.name}.macs", f"cannot be met: the nearest is {found:.2f} of the dense network's",
+                fault(f"{self.name}.macs", f"cannot be met: the least is {found:.2f} of the dense network's",
                       got=share, fix="a smaller round_to, another target"
                       + (f"; these keep their channels: {stays}" if stays else ""))
             )  # fmt: skip
-        return amount, found
+        return counts
 
     def _search_latency(
         self, model: nn.Module, groups: list[UnitGroup], scores: Scores, context: StageContext
-    ) -> float:
-        """Measured once: a resumed run goes by the amount that was found, not by the clock."""
+    ) -> Counts:
+        """Measured once: a resumed run goes by the counts that were found, not by the clock."""
         target = self.recipe.latency_ms
         assert target is not None
-        stored = context.folder / "amount.json"
+        stored = context.folder / "widths.json"
         if stored.exists():
-            return float(json.loads(stored.read_text())["amount"])
+            kept: Counts = json.loads(stored.read_text(encoding="utf-8"))["kept"]
+            return kept
         with tempfile.TemporaryDirectory() as scratch:
 
-            def cost(amount: float) -> float:
+            def cost(counts: Counts) -> float:
                 file = Path(scratch) / "candidate.onnx"
-                counts = self._at(groups, amount, scores, context)
                 export_float(pruned_copy(model, groups, counts, scores), context.example, file, opset=_OPSET)
                 return measure({"candidate": file}, threads=1, rounds=3, runs=20).reports["candidate"].p50_ms
 
-            amount, found = search_amount(cost, target, tolerance=0.03, tries=6)
+            counts, found = search_counts(
+                lambda amount: self._at(groups, amount, scores, context),
+                cost,
+                target,
+                tolerance=0.03,
+                tries=5,
+            )
             slower = found > target * (1 + _NEAR)
         if slower:
             raise PreconditionError(
                 fault(f"{self.name}.latency_ms", f"cannot be met: the fastest measured takes {found:.2f} ms",
                       got=target, fix="a smaller input, another student, or method: depth")
             )  # fmt: skip
-        write_json(stored, {"amount": amount, "measured_ms": found})
-        return amount
+        write_json(stored, {"kept": counts, "measured_ms": found})
+        return counts
