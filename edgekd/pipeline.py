@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import nn
 from edgekd.artifact import RunDirectory, write_json
 from edgekd.baselines import Baselines, write_baselines
 from edgekd.data.open import open_data
-from edgekd.data.source import Dataset, Progress
+from edgekd.data.source import Dataset, Progress, is_text
 from edgekd.data.tokens import cut_warnings
 from edgekd.deploy import deploy, plan_opset
 from edgekd.device import DeviceSpec, load_device
@@ -30,7 +31,7 @@ from edgekd.limits import check_limits
 from edgekd.models.cost import measure_cost
 from edgekd.models.loaded import LoadedModel
 from edgekd.models.resolve import resolve_model
-from edgekd.preprocess_text import TextPreprocess
+from edgekd.preprocess_text import Text, TextPreprocess
 from edgekd.recipe import Recipe
 from edgekd.report import Report
 from edgekd.run_report import write_run_report
@@ -39,7 +40,7 @@ from edgekd.stages import STAGES, Stage
 from edgekd.stages.base import StageContext
 from edgekd.stages.distill import Distill
 from edgekd.store import baked, load_logits, load_state, read_metrics, save_logits, save_stage
-from edgekd.students.choose import choose_student
+from edgekd.students.choose import choose_student, guide
 from edgekd.tasks import TASKS
 from edgekd.train import network
 
@@ -94,6 +95,7 @@ class _Run:
         text = TASKS[recipe.task].text
         self.data: Dataset = open_data(recipe.data, base=base, progress=self.progress, text=text)
         self.teacher, self.student = self._models(base)
+        self.guide = guide(self.teacher, self.student, f"{recipe.name}: teacher")
         if isinstance(self.student.preprocess, TextPreprocess):
             self.data.warnings.extend(cut_warnings(self.data, self.student.preprocess))
         self.classes = self._class_names()
@@ -127,7 +129,13 @@ class _Run:
                           allowed=f"the teacher's {teacher.classes}")
                 )  # fmt: skip
             self._check_labels(teacher)
-        return teacher, choose_student(recipe, teacher, classes=classes, base=base)
+        student = choose_student(recipe, teacher, classes=classes, base=base, texts=self._train_texts)
+        return teacher, student
+
+    def _train_texts(self) -> Iterator[Text]:
+        split = self.data.train
+        if is_text(split.source):
+            yield from (split.source.text(index) for index in split.indices.tolist())
 
     def _check_labels(self, teacher: LoadedModel) -> None:
         """A teacher that knows its classes by name must mean the same by each number as the data does."""
@@ -154,7 +162,7 @@ class _Run:
     def _context(self, name: str, folder: Path) -> StageContext:
         return StageContext(
             name=name, folder=folder, cache_folder=self.out / "cache", data=self.data,
-            preprocess=self.student.preprocess, teacher=None if self.teacher is None else self.teacher.module,
+            preprocess=self.student.preprocess, teacher=self.guide,
             classes=self.student.classes, seed=self.recipe.seed, scheme=self.devices[0].scheme,
             accelerator=self.accelerator, workers=self.recipe.data.workers, progress=self.progress,
             device=self.devices[0].name,

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from edgekd.errors import ModelError, fault
 from edgekd.models.cost import measure_cost
 from edgekd.models.loaded import LoadedModel
 from edgekd.models.resolve import resolve_model
 from edgekd.models.text_preprocessing import require_same_input, shared_input
+from edgekd.preprocess_text import Text, TextPreprocess
 from edgekd.recipe import Recipe
 from edgekd.students.derive import Smaller, derive_student, parse_smaller
+from edgekd.students.vocabulary import in_vocabulary, trimmed_to
 
 SAME = "same"
 
 
-def choose_student(recipe: Recipe, teacher: LoadedModel | None, *, classes: int, base: Path) -> LoadedModel:
+def choose_student(
+    recipe: Recipe,
+    teacher: LoadedModel | None,
+    *,
+    classes: int,
+    base: Path,
+    texts: Callable[[], Iterable[Text]] | None = None,
+) -> LoadedModel:
     """The student, ready to train: every parameter takes gradients.
 
     ``same`` copies the teacher; ``same?layers=3`` keeps some of a text model's layers with their weights
@@ -30,6 +41,7 @@ def choose_student(recipe: Recipe, teacher: LoadedModel | None, *, classes: int,
         teacher: None where the recipe trains without one.
         classes: the data's class count; 0 where unknown: then the teacher's.
         base: folder that relative paths start from.
+        texts: gives the training texts, for a student that asks for the task's vocabulary.
 
     Raises:
         ModelError: a black-box teacher as ``same``, class counts that differ, a refused input.
@@ -54,8 +66,29 @@ def choose_student(recipe: Recipe, teacher: LoadedModel | None, *, classes: int,
         )
     if smaller.cuts:
         student = derive_student(student, smaller, where)
+    if smaller.vocabulary:
+        student = _trim(student, texts, where)
     student.module.requires_grad_(True)
     return student
+
+
+def _trim(student: LoadedModel, texts: Callable[[], Iterable[Text]] | None, where: str) -> LoadedModel:
+    own = student.preprocess
+    if texts is None or not isinstance(own, TextPreprocess):
+        raise ModelError(fault(f"{where}: vocabulary", "the data are no texts", got=student.spec))
+    return in_vocabulary(student, trimmed_to(own, texts(), where), where)
+
+
+def guide(teacher: LoadedModel | None, student: LoadedModel, where: str) -> nn.Module | None:
+    """The teacher as it teaches: where the student's vocabulary was trimmed, for the student's token ids."""
+    if teacher is None:
+        return None
+    ours, theirs = student.preprocess, teacher.preprocess
+    if not isinstance(ours, TextPreprocess) or not isinstance(theirs, TextPreprocess):
+        return teacher.module
+    if ours.tokenizer_sha256 == theirs.tokenizer_sha256:
+        return teacher.module
+    return in_vocabulary(teacher, ours, where).module
 
 
 def _wanted(spec: str, where: str) -> tuple[str, Smaller]:
