@@ -87,6 +87,11 @@ def _stage(metrics: dict[str, Any]) -> dict[str, Any]:
     history = [{**{k: v for k, v in entry.items() if k != "val_metric"}, key: entry["val_metric"]}
                for entry in metrics.get("history", [])]  # fmt: skip
     stage = {**metrics, "history": history}
+    if "scheme" in facts:
+        stage["quantization"] = {
+            "method": facts.get("method"), "smooth": facts.get("smooth"), "ranges": facts.get("ranges_chosen"),
+            "kept_float": facts.get("kept_float", []), "zero_shares": facts.get("zero_shares", {}),
+        }  # fmt: skip
     if prune := facts.get("prune"):
         permutation = prune.get("permutation")
         stage["kept_magnitude"] = (

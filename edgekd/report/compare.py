@@ -20,6 +20,7 @@ from edgekd.report.format import (
     points,
     ratio,
 )
+from edgekd.report.layers import method_name, quantized_stage
 from edgekd.report.load import load_report
 from edgekd.report.schema import DeployFacts, Report
 from edgekd.report.tables import Column, Table
@@ -36,6 +37,7 @@ class ComparedFile:
     recipe: str
     device: str | None
     seconds: float
+    method: str | None = None
     top1: float | None = None
     accuracy_change: float | None = None
     agreement: float | None = None
@@ -86,6 +88,7 @@ def comparison_table(comparison: Comparison) -> Table:
         "run": lambda f: f.run,
         "device": lambda f: f.device or MISSING,
         "recipe": lambda f: f.recipe,
+        "method": lambda f: f.method or MISSING,
         "top-1": lambda f: percent(f.top1),
         "points": lambda f: points(f.accuracy_change),
         "agreement": lambda f: percent(f.agreement),
@@ -100,7 +103,7 @@ def comparison_table(comparison: Comparison) -> Table:
         "integer": lambda f: percent(f.integer_coverage),
         "time": lambda f: duration(f.seconds),
     }
-    kinds = {"run": "text", "device": "text", "recipe": "text", "latency": "tag"}
+    kinds = {"run": "text", "device": "text", "recipe": "text", "method": "text", "latency": "tag"}
     columns = tuple(Column(name, kinds.get(name, "number")) for name in cells)
     rows = [tuple(clean(tell(file)) for tell in cells.values()) for file in comparison.files]
     return Table("Runs", columns, rows)
@@ -113,6 +116,7 @@ def _compared(label: str, report: Report, entry: DeployFacts) -> ComparedFile:
         recipe=report.recipe.name,
         device=entry.device,
         seconds=report.seconds,
+        method=_method(report),
         top1=entry.metrics.top1,
         accuracy_change=accuracy_change(report, entry),
         agreement=entry.metrics.agreement,
@@ -127,6 +131,11 @@ def _compared(label: str, report: Report, entry: DeployFacts) -> ComparedFile:
         violations=entry.sparsity.violations if entry.sparsity else None,
         integer_coverage=entry.quantization.coverage if entry.quantization else None,
     )
+
+
+def _method(report: Report) -> str | None:
+    stage = quantized_stage(report)
+    return None if stage is None else method_name(stage.quantization)
 
 
 def _warnings(runs: Sequence[tuple[str, Report]], files: Sequence[ComparedFile]) -> list[str]:

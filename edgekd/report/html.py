@@ -18,6 +18,7 @@ from edgekd.report.facts import all_warnings, device_name, files_of, is_label_fr
 from edgekd.report.format import listing
 from edgekd.report.headline import subtitle, tiles, title
 from edgekd.report.latency_chart import latency_chart
+from edgekd.report.layers import kept_layers_table, zero_share_table
 from edgekd.report.markup import Markup, join, tag
 from edgekd.report.pictures import latency_picture, size_picture
 from edgekd.report.schema import DeployFacts, Report
@@ -125,6 +126,11 @@ def _stages(report: Report) -> Markup:
         "Stages",
         table_block(stages_table(report)),
         tag("dl", *notes, class_="notes") if notes else None,
+        *(
+            table_block(table)
+            for table in (kept_layers_table(report), zero_share_table(report))
+            if table.rows
+        ),
         lead=lead,
     )
 

@@ -16,6 +16,7 @@ from edgekd.report.evidence import (
 from edgekd.report.facts import all_warnings, device_name
 from edgekd.report.format import clean
 from edgekd.report.headline import subtitle, tiles, title
+from edgekd.report.layers import kept_layers_table, zero_share_table
 from edgekd.report.schema import DeployFacts, Report
 from edgekd.report.tables import (
     Table,
@@ -58,6 +59,7 @@ def render_markdown(report: Report) -> str:
     for stage in report.stages:
         told = stage_notes(stage) + ([curves_caption(stage)] if stage.history else [])
         lines += [f"- {escape_markdown(stage.name)}: {escape_markdown(note)}" for note in told]
+    lines += ["", *_table(kept_layers_table(report)), *_table(zero_share_table(report))]
     lines += ["", *_table(deploy_table(report))]
     for entry in report.deploy:
         for table in (*_tables(report, entry), variants_table(entry), float_layers_table(entry)):

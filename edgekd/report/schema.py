@@ -88,6 +88,25 @@ class KeptMagnitude(_Open):
     after: Fraction | None = None
 
 
+class KeptLayer(_Open):
+    """A layer in float; ``kl`` (nats) is what its integers alone did to the answers."""
+
+    name: str
+    reason: str = ""
+    kl: Amount | None = None
+    macs_share: Fraction | None = None
+
+
+class StageQuantization(_Open):
+    """How a stage quantized. ``zero_shares``: by layer, the share of its inputs that becomes zero."""
+
+    method: str | None = None
+    smooth: float | str | None = None
+    ranges: str | None = None
+    kept_float: list[KeptLayer] = Field(default_factory=list)
+    zero_shares: dict[str, Fraction] = Field(default_factory=dict)
+
+
 class StageFacts(_Open):
     """A stage and the torch model that it left, evaluated on the test split."""
 
@@ -98,6 +117,7 @@ class StageFacts(_Open):
     macs: Count | None = None
     seconds: Amount | None = None
     kept_magnitude: KeptMagnitude | Fraction | None = None
+    quantization: StageQuantization | None = None
     history: list[Epoch] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
 

@@ -9,13 +9,17 @@ from typing import Any
 from torch import nn
 
 from edgekd.errors import PostconditionError, PreconditionError, fault
+from edgekd.quant.observe import observe
 from edgekd.quant.qat import QuantizedModel, prepare_qat
 from edgekd.quant.schemes import get_scheme
+from edgekd.quant.zero_share import zero_shares
 from edgekd.recipe_stages import QuantizeStage
 from edgekd.stages.base import StageContext, StageOutcome
 from edgekd.stages.distill import require_finite
 from edgekd.stages.teaching import require_training, teacher_for
 from edgekd.train import fit
+
+_DIAGNOSED = 2  # batches that the per-layer diagnostic looks at after training
 
 
 class Quantize:
@@ -29,7 +33,8 @@ class Quantize:
 
     def apply(self, model: nn.Module, context: StageContext) -> StageOutcome:
         quantized = self._prepare(model.cpu(), context)
-        seen = quantized.calibrate(context.calibration(self.recipe.calibration_samples))
+        calibration = context.calibration(self.recipe.calibration_samples)
+        seen = quantized.calibrate(calibration)
 
         def freeze_late(step: int, total: int) -> None:
             frozen = step >= self.recipe.freeze_after * total
@@ -42,12 +47,15 @@ class Quantize:
             on_step=freeze_late,
         )  # fmt: skip
         quantized.set_phase("frozen")
+        device = next(quantized.parameters()).device
+        few = [batch.to(device) for batch in calibration[:_DIAGNOSED]]
         facts = {
             "method": self.recipe.method,
             "scheme": quantized.scheme.name,
             "calibration_samples": seen,
             "float_layers": quantized.float_layers,
             "ranges": len(quantized.quantizers),
+            "zero_shares": zero_shares(quantized, observe(quantized, few)),
             "best_epoch": result.best_epoch,
             "criterion": result.criterion,
         }

@@ -13,6 +13,7 @@ from edgekd.errors import UserInputError
 from edgekd.report import Report
 from edgekd.report.compare import compare_reports, compare_runs, comparison_table
 from edgekd.report.console import console_comparison
+from edgekd.report.format import MISSING
 
 
 def _run(path: Path, document: dict[str, Any]) -> Path:
@@ -38,10 +39,11 @@ def test_two_runs_side_by_side(document: dict[str, Any], tmp_path: Path) -> None
     as_json = json.loads(json.dumps(comparison.as_json()))
     assert as_json["schema"] == 1
     assert as_json["files"][0]["speedup_vs_teacher"] == 13.1487
-    assert comparison_table(comparison).rows[1][:6] == (
+    assert comparison_table(comparison).rows[1][:7] == (
         "second",
         "cpu",
         "demo (fixture)",
+        MISSING,
         "93.01%",
         "−0.80",
         "95.17%",
