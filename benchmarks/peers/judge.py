@@ -1,0 +1,72 @@
+"""What a written file is worth: its answers beside fp32's, its kernels, its zeros."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.peers.bounded import one_line, run_bounded
+from benchmarks.peers.kernels import count_kernels
+from benchmarks.peers.launch import clean_environ
+from benchmarks.peers.row import Row
+from benchmarks.peers.subject import Subject
+from edgekd.errors import EdgeKDError, ModelFileError, fault
+from edgekd.export.parity import parity
+from edgekd.export.sparsity import check_sparsity
+from edgekd.profiles import open_session, run_batches
+
+_ANSWER_SECONDS = 600.0
+
+
+def judge(row: Row, file: Path, subject: Subject, *, pattern: str | None, worker: list[str] | None) -> Row:
+    """``row`` with what the file's answers and graph say; "wrong file" where ONNX Runtime refuses it."""
+    try:
+        if worker is not None:
+            return row.model_copy(update=_answers(_foreign_logits(file, subject, worker), subject.expected))
+        samples = np.load(subject.comparison)
+        written = run_batches(open_session(file), samples, batch=1)
+        facts = {**_answers(written, subject.expected), **_kernels(file), **_zeros(file, pattern)}
+    except EdgeKDError as error:
+        return row.failed("wrong file", one_line(str(error)))
+    return row.model_copy(update=facts)
+
+
+def sqnr_db(expected: np.ndarray, written: np.ndarray) -> float | None:
+    """Signal: what the logits ``(samples, classes)`` say about a sample, that is without their mean over samples.
+
+    None when the two are equal.
+    """
+    noise = float(((expected - written) ** 2).mean(dtype=np.float64))
+    signal = float((expected - expected.mean(0)).var(dtype=np.float64))
+    return 10 * float(np.log10(signal / noise)) if noise and signal else None
+
+
+def _answers(written: np.ndarray, expected: np.ndarray) -> dict[str, object]:
+    found = parity(expected, written, reference="fp32 file")
+    return {
+        "agreement": found.agreement, "max_abs_diff": found.max_abs_diff, "samples": found.samples,
+        "sqnr_db": sqnr_db(expected, written),
+    }  # fmt: skip
+
+
+def _foreign_logits(file: Path, subject: Subject, worker: list[str]) -> np.ndarray:
+    output = file.with_name("logits.npy")
+    command = [*worker, str(file), str(subject.comparison), str(output)]
+    ended = run_bounded(command, timeout_s=_ANSWER_SECONDS, environ=clean_environ(1))
+    if (reason := ended.reason(_ANSWER_SECONDS)) is not None:
+        raise ModelFileError(fault(file.name, "its runtime cannot run it", got=reason))
+    return np.load(output)
+
+
+def _kernels(file: Path) -> dict[str, object]:
+    integers, floats = count_kernels(file)
+    total = integers + floats
+    return {"integer_ops": integers, "float_ops": floats, "coverage": integers / total if total else None}
+
+
+def _zeros(file: Path, pattern: str | None) -> dict[str, object]:
+    if pattern is None:
+        return {}
+    found = check_sparsity(file, pattern)
+    return {"pattern": pattern, "violations": found.violations, "sparse_layers": found.layers}

@@ -1,0 +1,41 @@
+"""The job's timm model in torch, for peers that start from a module. Runs inside the peer's environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from job_io import Job
+
+_library: Any = None
+
+
+def load_model(job: Job) -> torch.nn.Module:
+    """In eval mode, with the job's weights."""
+    _declare_torchvision_operators()
+    import timm
+    from safetensors.torch import load_file
+
+    model = timm.create_model(job.timm, pretrained=False)
+    model.load_state_dict(load_file(job.folder / "weights.safetensors"))
+    return model.eval()
+
+
+def samples(job: Job) -> list[torch.Tensor]:
+    """The calibration set, one sample a batch."""
+    return list(torch.from_numpy(job.calibration).split(1))
+
+
+def _declare_torchvision_operators() -> None:
+    """A registry's torchvision does not load its operators beside a CPU torch; its import needs their names."""
+    global _library
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        import sys
+
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        _library = torch.library.Library("torchvision", "DEF")
+        for operator in ("nms", "qnms"):
+            _library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
