@@ -12,7 +12,8 @@ import torch
 
 from edgekd.artifact import RunDirectory
 from edgekd.cpu import detect_cpu
-from edgekd.data.source import Dataset
+from edgekd.data.source import Dataset, is_text
+from edgekd.errors import MissingDependencyError
 from edgekd.models.loaded import LoadedModel
 from edgekd.recipe import Recipe
 from edgekd.report import Report, render_run, write_report
@@ -43,6 +44,7 @@ def write_run_report(
 ) -> Report:
     """Write ``report.json``, ``.md`` and ``.html`` into the run and return the report."""
     cpu = detect_cpu()
+    baseline, missing = _text_baseline(run, data)
     report = Report.model_validate(
         {
             "recipe": {"name": recipe.name, "hash": recipe.hash()},
@@ -59,14 +61,32 @@ def write_run_report(
             "seeds": {"run": recipe.seed, "split": recipe.data.split_seed},
             "seconds": sum(float(part.get("seconds") or 0) for part in (*stages, *run.state["stages"].values())),
             "stages": [_stage(stage) for stage in stages],
+            "text_baseline": baseline,
             "deploy": list(deploy),
-            "warnings": [*data.warnings, *_weights(teacher, "teacher"), *_weights(student, "student")],
+            "warnings": [*data.warnings, *missing, *_weights(teacher, "teacher"), *_weights(student, "student")],
             "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
     )  # fmt: skip
     write_report(report, run.path / "report.json")
     render_run(run.path)
     return report
+
+
+def _text_baseline(run: RunDirectory, data: Dataset) -> tuple[dict[str, Any] | None, list[str]]:
+    """What a linear machine on word counts does on the same texts, found once a run; or why it is missing."""
+    key = "text-baseline"
+    if not is_text(data.train.source) or not all(split.labelled for split in data.splits()):
+        return None, []
+    if not run.is_done(key):
+        from edgekd.tasks.text_baseline import NAME, text_baseline
+
+        try:
+            found = text_baseline(data)
+        except MissingDependencyError as error:
+            return None, [f"no {NAME} stands beside the results: {error}"]
+        run.finish(key, entry=found, seconds=found["seconds"])
+    entry: dict[str, Any] = run.state["stages"][key]["entry"]
+    return entry, []
 
 
 def installed_versions() -> dict[str, str]:

@@ -254,6 +254,14 @@ class DeployFacts(_Open):
     warnings: list[str] = Field(default_factory=list)
 
 
+class TextBaseline(_Open):
+    """A method without a network, on the same texts: what any result has to be compared with."""
+
+    name: str
+    metrics: Metrics
+    seconds: Amount | None = None
+
+
 class Report(_Open):
     schema_version: Literal[1] = Field(default=1, alias="schema")
     recipe: RecipeFacts
@@ -266,5 +274,6 @@ class Report(_Open):
     seeds: dict[str, int] = Field(default_factory=dict)
     seconds: Amount
     stages: list[StageFacts]
+    text_baseline: TextBaseline | None = None
     deploy: list[DeployFacts]
     warnings: list[str] = Field(default_factory=list)

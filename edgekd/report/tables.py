@@ -48,22 +48,39 @@ def _number(value: float | None, digits: int = 4) -> str:
     return MISSING if value is None else f"{value:.{digits}f}"
 
 
+_SCORES: dict[str, Callable[[Metrics], str]] = {
+    "top-1": lambda metrics: percent(metrics.top1),
+    "micro F1": lambda metrics: percent(metrics.f1_micro),
+    "macro F1": lambda metrics: percent(metrics.f1_macro),
+    "exact match": lambda metrics: percent(metrics.exact_match),
+    "agreement": lambda metrics: percent(metrics.agreement),
+    "ECE": lambda metrics: _number(metrics.ece),
+    "NLL": lambda metrics: _number(metrics.nll),
+}
+_ALWAYS = ("top-1", "agreement", "ECE", "NLL")
+
+
 def stages_table(report: Report) -> Table:
-    names = ("top-1", "agreement", "ECE", "NLL", "params", "non-zero", "MACs", "time")
-    rows = [
-        (
-            clean(stage.name),
-            percent(stage.metrics.top1),
-            percent(stage.metrics.agreement),
-            _number(stage.metrics.ece),
-            _number(stage.metrics.nll),
-            quantity(stage.params),
-            quantity(stage.nonzero_params),
-            quantity(stage.macs),
-            duration(stage.seconds),
-        )
+    """Every stage and, for texts, the baseline without a network; F1 where the task has it."""
+    found: list[tuple[str, Metrics, tuple[str, ...]]] = [
+        (stage.name, stage.metrics,
+         (quantity(stage.params), quantity(stage.nonzero_params), quantity(stage.macs), duration(stage.seconds)))
         for stage in report.stages
+    ]  # fmt: skip
+    if report.text_baseline is not None:
+        own = report.text_baseline
+        found.append((own.name, own.metrics, (MISSING, MISSING, MISSING, duration(own.seconds))))
+    several = any(metrics.f1_micro is not None for _, metrics, _ in found)
+    scores = {
+        name: cell
+        for name, cell in _SCORES.items()
+        if (name in _ALWAYS and not (several and name in ("top-1", "ECE")))
+        or any(cell(metrics) != MISSING for _, metrics, _ in found)
+    }
+    rows = [
+        (clean(name), *(cell(metrics) for cell in scores.values()), *costs) for name, metrics, costs in found
     ]
+    names = (*scores, "params", "non-zero", "MACs", "time")
     return Table("Stages", (text_column("stage"), *map(Column, names)), rows)
 
 
