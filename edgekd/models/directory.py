@@ -3,7 +3,8 @@
 ``model.json`` holds ``format``, ``spec`` (the architecture, without weights), ``classes`` (names),
 ``preprocess``, ``fold_batch_norm``, ``weights_sha256`` and, for a user's own module, ``module_file``: a copy
 of the Python file, so that the folder can be moved to another machine. ``surgery`` is what pruning cut out of
-the architecture (:mod:`edgekd.models.surgery`). A text model's ``config.json`` and
+the architecture (:mod:`edgekd.models.surgery`), and ``reparametrized`` says that parallel branches were
+merged before. A text model's ``config.json`` and
 ``tokenizer.json`` stand beside them.
 """
 
@@ -26,6 +27,7 @@ from edgekd.models.architecture import build_architecture
 from edgekd.models.checkpoint import read_checkpoint
 from edgekd.models.hf_files import CONFIG_FILE, read_json
 from edgekd.models.loaded import LoadedModel, Request
+from edgekd.models.reparametrize import is_reparametrized, reparametrize
 from edgekd.models.surgery import Cut, cuts_of, mark_folded, replay_cuts
 from edgekd.models.text_classifier import TextClassifier
 from edgekd.models.text_preprocessing import with_input
@@ -51,6 +53,7 @@ class ModelFacts(BaseModel):
     weights_sha256: str
     module_file: str | None = None
     surgery: tuple[Cut, ...] = ()
+    reparametrized: bool = False
 
 
 def save_model_dir(
@@ -104,6 +107,8 @@ def save_model_dir(
     }
     if cuts := cuts_of(module):
         facts["surgery"] = [cut.model_dump(mode="json", exclude_defaults=True) for cut in cuts]
+    if is_reparametrized(module):
+        facts["reparametrized"] = True
     if isinstance(module, TextClassifier):
         write_json(path / CONFIG_FILE, module.config)
     if spec.startswith("torch:"):
@@ -132,6 +137,8 @@ def load_model_dir(path: Path, spec: str, request: Request) -> LoadedModel:
     if isinstance(own, TextPreprocess):
         own = own.found_in(path, request.where)
     module = _fresh(path, architecture, own, classes=len(facts.classes), where=request.where)
+    if facts.reparametrized:
+        reparametrize(module, torch.from_numpy(own.example(2)))
     replay_cuts(module, [cut for cut in facts.surgery if not cut.after_fold], where=request.where)
     if facts.fold_batch_norm:
         from edgekd.models.fold import fold_batch_norms

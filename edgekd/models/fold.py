@@ -15,11 +15,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from edgekd.models.calls import Call, CallGraph, record_calls
+from edgekd.models.reparametrize import merge_branches
 
 
 def fold_batch_norms(module: nn.Module, example: Tensor) -> list[str]:
     """Fold every batch norm into the convolution or linear layer whose output it alone reads.
 
+    Parallel branches are merged first (:func:`edgekd.models.reparametrize.merge_branches`).
     A batch norm without such a layer (before the convolution, after an add) becomes a depthwise 1x1
     convolution, so that it too runs in integers. A weight under a mask parametrization is folded in its
     original tensor: the fold scales whole output channels, so the mask stays true. Left as they are: layers
@@ -32,6 +34,7 @@ def fold_batch_norms(module: nn.Module, example: Tensor) -> list[str]:
     Returns:
         The names of the folded batch-norm modules, in forward order.
     """
+    merge_branches(module, example)
     graph = record_calls(module, example)
     modules = dict(module.named_modules())
     uses = Counter(name for call in graph.calls for name in call.parameters)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from edgekd.errors import PostconditionError, PreconditionError, fault
+from edgekd.models.reparametrize import reparametrize
 from edgekd.prune.apply import attach, check_masks, freeze_masks, masked_layers, prune
 from edgekd.prune.eligibility import find_eligible
 from edgekd.prune.pattern import Pattern
@@ -37,6 +38,7 @@ class Prune:
     def apply(self, model: nn.Module, context: StageContext) -> StageOutcome:
         recipe = self.recipe
         model.cpu().eval()
+        merged = reparametrize(model, context.example)
         permutation = None
         if recipe.permute:
             permutation = permute_channels(
@@ -56,9 +58,12 @@ class Prune:
         freeze_masks(model)
         facts = {"prune": asdict(report), "best_epoch": result.best_epoch, "criterion": result.criterion}
         notes = [f"{name} stays dense: {reason}" for name, reason in report.skipped]
+        if merged:
+            notes.insert(0, f"parallel branches were merged into one convolution in {len(merged)} blocks")
         return StageOutcome(model, facts, [asdict(entry) for entry in result.history], notes)
 
     def attach(self, model: nn.Module, facts: dict[str, Any], context: StageContext) -> nn.Module:
+        reparametrize(model, context.example)
         attach(model, facts["prune"]["layers"], self.recipe.pattern)
         return model
 
