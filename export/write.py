@@ -27,6 +27,7 @@ from edgekd.export.align import X86, align_channels
 from edgekd.export.biases import fit_biases, quantize_biases
 from edgekd.export.compact import strip_batch_norms, tidy
 from edgekd.export.constants import fold_constants
+from edgekd.export.depthwise import widen_depthwise
 from edgekd.export.gates import add_hard_sigmoids
 from edgekd.export.gemm import linears_to_gemm
 from edgekd.export.masks import deepen_masks
@@ -98,6 +99,7 @@ def export_float(
         deepen_masks(proto)
         qdq.pool_spatial_means(proto)
         absorb_pads(proto)
+        widen_depthwise(proto)
         linears_to_gemm(proto)
         _finish(proto, temporary, path, opset=opset, wrapper="", metadata=metadata, notes=notes)
     return _described(path, opset, notes)
@@ -128,8 +130,8 @@ def export_quantized(
         add_hard_sigmoids(proto)
         absorb_pads(proto)
         if model.scheme.quantize_bias:
+            widen_depthwise(proto)
             align_channels(proto, X86)
-        if model.scheme.quantize_bias:
             linears_to_gemm(proto)
         changed, refused = fit_biases(proto)
         notes += refused

@@ -23,7 +23,7 @@ from edgekd.models.calls import Call, CallGraph
 QUANTIZE, DEQUANTIZE = 0.24, 0.15
 # (integers, float) of the operations that have kernels for both.
 _COSTS: dict[str, tuple[float, float]] = {
-    "add": (0.18, 0.28), "mul": (0.29, 0.27), "cat": (0.52, 0.50), "silu": (0.57, 0.65),
+    "add": (0.18, 0.28), "mul": (0.29, 0.27), "cat": (0.52, 0.50), "silu": (0.57, 0.33),
     "sigmoid": (0.28, 0.38), "hardsigmoid": (0.28, 0.19), "hardswish": (0.57, 0.47),
     "mean": (0.06, 0.22), "adaptive_avg_pool2d": (0.06, 0.22),
     # QLinearAveragePool is a scalar loop (per element of the output; windows of 2 x 2 and 3 x 3).
