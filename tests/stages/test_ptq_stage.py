@@ -1,0 +1,132 @@
+"""The post-training stage on a trained net: targets, layers that go back to float, what is recorded."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from edgekd.data.open import open_data
+from edgekd.errors import PreconditionError
+from edgekd.models.resolve import resolve_model
+from edgekd.quant.fake_quant import WeightFakeQuant
+from edgekd.quant.qat import QuantizedModel
+from edgekd.quant.sensitivity import layer_sensitivity
+from edgekd.recipe import DataRecipe, InputRecipe
+from edgekd.recipe_stages import AugmentRecipe, ObjectiveRecipe, PtqStage, QuantizeStage
+from edgekd.stages.base import StageContext, StageOutcome
+from edgekd.stages.ptq import PostTrainingQuantize
+from edgekd.stages.quantize import Quantize
+
+
+@pytest.fixture
+def context(nets, digits_teacher, tmp_path):
+    data = open_data(DataRecipe(path="builtin:digits", max_train=512), base=nets)
+    teacher = resolve_model(digits_teacher, classes=10, input=InputRecipe(), base=nets, where="t")
+    return StageContext(
+        name="quantize", folder=tmp_path / "stage", cache_folder=tmp_path / "cache", data=data,
+        preprocess=teacher.preprocess, teacher=None, classes=10, seed=0, scheme="u8s8",
+        accelerator=Accelerator(cpu=True), workers=0,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def net(nets, digits_teacher) -> nn.Module:
+    return resolve_model(digits_teacher, classes=10, input=InputRecipe(), base=nets, where="s").module
+
+
+def sabotage(net: nn.Module) -> nn.Module:
+    """A dead channel that every output of ``first`` would weigh heavily: no steps are left for the others."""
+    with torch.no_grad():
+        for tensor in (net.stem.weight, net.norm.weight, net.norm.bias):
+            tensor[0] = 0
+        net.first.weight[:, 0] = 100.0
+    return net
+
+
+def ptq(net: nn.Module, context: StageContext, **settings) -> tuple[PostTrainingQuantize, StageOutcome]:
+    stage = PostTrainingQuantize(PtqStage(calibration_samples=100, **settings))
+    stage.requires(net, context)
+    outcome = stage.apply(net, context)
+    stage.ensures(outcome.model)
+    json.dumps(outcome.facts)
+    return stage, outcome
+
+
+def test_without_a_target_nothing_goes_back_to_float(net, context) -> None:
+    _, outcome = ptq(sabotage(net), context)
+    assert outcome.facts["kept_float"] == [] and outcome.facts["target_met"] is None
+    assert {trial["bias_correction"] for trial in outcome.facts["trials"]} == {True, False}
+    _, outcome = ptq(copy.deepcopy(net), context, bias_correction=False)
+    assert outcome.facts["trials"] == [], "one candidate needs no judging"
+
+
+@pytest.mark.parametrize("target", [{"min_agreement": 0.97}, {"max_accuracy_drop": 0.02}])
+def test_the_sabotaged_layer_goes_back_to_float(net, context, target) -> None:
+    sabotage(net)
+    weight = net.first.weight.detach().clone()
+    _, outcome = ptq(net, context, max_trials=2, ranges="auto", **target)
+    assert [entry["name"] for entry in outcome.facts["kept_float"]] == ["first"]
+    assert outcome.facts["target_met"] is True and len(outcome.facts["trials"]) == 2
+    assert outcome.facts["sensitivity"][0]["name"] == "first"
+    assert 0 < outcome.facts["kept_float"][0]["macs_share"] < 1
+    assert any("first stays in float" in note for note in outcome.notes)
+    model = outcome.model
+    assert isinstance(model, QuantizedModel)
+    assert not any(isinstance(m, WeightFakeQuant) for m in model.model.first.modules())
+    ratio = model.model.first.weight / weight  # batch norm was folded in: a factor per channel
+    torch.testing.assert_close(ratio, ratio[:, :1, :1, :1].expand_as(ratio), rtol=1e-3, atol=1e-5)
+
+
+def test_attach_rebuilds_a_network_with_layers_in_float(net, context) -> None:
+    again = copy.deepcopy(sabotage(net))
+    stage, outcome = ptq(net, context, min_agreement=0.97)
+    facts = json.loads(json.dumps(outcome.facts))
+    rebuilt = stage.attach(again, facts, context)
+    rebuilt.load_state_dict(outcome.model.state_dict())
+    x = torch.rand(4, *context.preprocess.input_shape)
+    with torch.no_grad():
+        assert torch.equal(rebuilt.eval()(x), outcome.model.eval()(x))
+    assert rebuilt.float_layers == outcome.model.float_layers
+
+
+def test_a_target_out_of_reach_is_said(net, context) -> None:
+    _, outcome = ptq(sabotage(net), context, min_agreement=1.0, max_float_layers=0)
+    assert outcome.facts["target_met"] is False and outcome.facts["kept_float"] == []
+    assert any("the target is missed" in note for note in outcome.notes)
+
+
+def test_the_diagnostics_are_recorded(net, context) -> None:
+    _, outcome = ptq(net, context, smooth=0.5)
+    assert set(outcome.facts["zero_shares"]) == {"stem", "first", "second", "head"}
+    assert all(0 <= share < 0.5 for share in outcome.facts["zero_shares"].values())
+    assert any("nothing to smooth" in note for note in outcome.notes)
+    assert any("calibrated with 100 of" in note for note in outcome.notes)
+
+
+def test_a_network_after_training_can_be_ranked_too(net, context) -> None:
+    recipe = QuantizeStage(
+        epochs=1, batch_size=64, objectives={"ce": ObjectiveRecipe()}, augment=AugmentRecipe(hflip=0.0)
+    )
+    outcome = Quantize(recipe).apply(sabotage(net), context)
+    assert set(outcome.facts["zero_shares"]) == {"stem", "first", "second", "head"}
+    ranking = layer_sensitivity(outcome.model, context.calibration(64))
+    assert ranking[0].name == "first"
+
+
+def test_a_model_without_layers_is_refused(context) -> None:
+    with pytest.raises(PreconditionError, match="no convolution or linear layer"):
+        PostTrainingQuantize(PtqStage()).requires(nn.Sequential(nn.Flatten()), context)
+
+
+def test_progress_names_the_steps(net, context) -> None:
+    told: list[tuple[str, int, int]] = []
+    watched = replace(context, progress=lambda what, done, total: told.append((what, done, total)))
+    ptq(sabotage(net), watched, min_agreement=0.97)
+    assert {what for what, _, _ in told} == {"calibrate", "tune", "sensitivity"}
+    assert all(done <= total for _, done, total in told)
