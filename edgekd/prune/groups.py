@@ -45,7 +45,8 @@ def propose_unit_groups(model: nn.Module, example: Tensor) -> tuple[list[UnitGro
         raise Untraceable(f"torch-pruning cannot trace this model ({what})") from error
     groups = [group for group, reason in found if reason is None]
     skipped = [(group.root, reason) for group, reason in found if reason is not None]
-    return _merge_grouped(model, groups), skipped
+    merged, lost = _merge_grouped(model, groups)
+    return merged, skipped + lost
 
 
 def _read(proposal: Any, graph: Any, model: nn.Module) -> tuple[UnitGroup, str | None]:
@@ -70,7 +71,9 @@ def _read(proposal: Any, graph: Any, model: nn.Module) -> tuple[UnitGroup, str |
             reasons.append("they are the model's output")
         elif node.type == OPTYPE.PARAMETER:
             dim = node.pruning_dim % layer.dim()
-            add(loose[id(layer)], dim, item, "free", *_followers(model, loose[id(layer)], layer.shape[dim]))
+            known = {follower for piece in pieces.values() for follower in piece.attributes}
+            more = [f for f in _followers(model, loose[id(layer)], layer.shape[dim]) if f not in known]
+            add(loose[id(layer)], dim, item, "free", *more)
         elif layer in names:
             name = names[layer]
             layers.append(name)
@@ -148,9 +151,10 @@ def _vectors(
         add(f"{name}.", -1, item, role, step)
 
 
-def _merge_grouped(model: nn.Module, groups: list[UnitGroup]) -> list[UnitGroup]:
+def _merge_grouped(model: nn.Module, groups: list[UnitGroup]) -> tuple[list[UnitGroup], Skipped]:
     """A grouped convolution gives up whole groups: its inputs and outputs become one set with fat units."""
     merged = list(groups)
+    lost: Skipped = []
     for name, layer in model.named_modules():
         if not isinstance(layer, nn.Conv2d) or layer.groups in (1, layer.out_channels):
             continue
@@ -164,7 +168,9 @@ def _merge_grouped(model: nn.Module, groups: list[UnitGroup]) -> list[UnitGroup]
         merged = [group for group in merged if group not in touching]
         if sides == {"read", "write"} and count > 1:
             merged.append(_coarsen(touching, count, name, layer))
-    return merged
+        else:
+            lost += [(group.root, f"{name} is a grouped convolution") for group in touching]
+    return merged, lost
 
 
 def _coarsen(touching: list[UnitGroup], count: int, name: str, layer: nn.Conv2d) -> UnitGroup:
