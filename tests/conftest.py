@@ -269,3 +269,39 @@ def text_folder(tmp_path_factory) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tokenizer_json() -> str:
+    """The content of a small WordPiece ``tokenizer.json``."""
+    return wordpiece()
+
+
+NEWS = {
+    "acq": ("it agreed to acquire {n} pct of the stock", "a tender offer for {n} mln shares was extended",
+            "the firm completed the purchase of its rival for {n} mln dlrs"),
+    "crude": ("opec put the oil price at {n} dlrs a barrel", "crude output fell by {n} thousand barrels a day",
+              "the refinery cut its posted price by {n} cts"),
+    "earn": ("net profit rose to {n} mln dlrs in the quarter", "earnings per share fell to {n} cts",
+             "holders approved a dividend of {n} cts a share"),
+    "grain": ("wheat exports reached {n} thousand tonnes", "farmers planted {n} mln acres of maize",
+              "the department put soybean stocks at {n} mln bushels"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def news() -> Callable[..., list[dict[str, str]]]:
+    """``news(200)``: seeded rows ``text``, ``label``, ``split`` in the manner of Reuters' wire, four topics."""
+
+    def rows(count: int, seed: int = 0) -> list[dict[str, str]]:
+        draw = np.random.default_rng(seed)
+        firms, topics, found = ("champion", "northern", "delta", "pacific"), sorted(NEWS), []
+        for number in range(count):
+            topic = topics[number % 4]
+            said = draw.choice(NEWS[topic], size=draw.integers(1, 3), replace=False)
+            body = " and ".join(str(line).format(n=draw.integers(2, 999)) for line in said)
+            split = "test" if number % 5 == 0 else "train"
+            found.append({"text": f"{draw.choice(firms)} {body}", "label": topic, "split": split})
+        return found
+
+    return rows

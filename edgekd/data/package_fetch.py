@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -107,7 +108,9 @@ def _from_npm(package: Package, work: Path) -> Path:
         answer = urllib.request.urlopen(request, timeout=_HTTP_SECONDS)  # noqa: S310  (the content is checked)
         with answer, found.open("wb") as stream:
             shutil.copyfileobj(answer, stream)
-    except (OSError, ValueError) as error:  # URLError and HTTPError are OSErrors
+    except urllib.error.HTTPError as error:
+        raise _Unavailable(f"npm: {url}: {error}") from None
+    except (OSError, ValueError) as error:  # URLError is an OSError
         raise _Unavailable(f"npm: {url}: {getattr(error, 'reason', None) or error}") from None
     return found
 
