@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ from edgekd.profiles import open_session, run_batches
 _ANSWER_SECONDS = 600.0
 
 
-def judge(row: Row, file: Path, subject: Subject, *, pattern: str | None, worker: list[str] | None) -> Row:
+def judge(
+    row: Row, file: Path, subject: Subject, *, pattern: str | None, worker: Sequence[str] | None
+) -> Row:
     """``row`` with what the file's answers and graph say; "wrong file" where ONNX Runtime refuses it."""
     try:
         if worker is not None:
@@ -50,7 +53,7 @@ def _answers(written: np.ndarray, expected: np.ndarray) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _foreign_logits(file: Path, subject: Subject, worker: list[str]) -> np.ndarray:
+def _foreign_logits(file: Path, subject: Subject, worker: Sequence[str]) -> np.ndarray:
     output = file.with_name("logits.npy")
     command = [*worker, str(file), str(subject.comparison), str(output)]
     ended = run_bounded(command, timeout_s=_ANSWER_SECONDS, environ=clean_environ(1))

@@ -12,8 +12,10 @@ from typing import Any
 
 from benchmarks.peers.bounded import one_line
 from benchmarks.peers.catalogue import Catalogue, Peer, read_catalogue
+from benchmarks.peers.environment import OWN
 from benchmarks.peers.images import Photos, open_photos
 from benchmarks.peers.judge import judge
+from benchmarks.peers.kept import job_key, recall, remember
 from benchmarks.peers.launch import MODEL_FILES, quantize, set_up
 from benchmarks.peers.row import Result, Row
 from benchmarks.peers.subject import Subject, prepare_subject, write_job
@@ -35,6 +37,7 @@ class Options:
     timeout_s: float = 900.0
     seed: int = 0
     prefix: tuple[str, ...] = ()
+    keep: bool = False
 
 
 def compare(
@@ -70,22 +73,8 @@ def compare_one(
     rows: list[Row] = []
     files: dict[str, Timed] = {}
     for name, peer in peers.items():
-        row = Row(model=subject.name, peer=name, title=peer.title, runtime=peer.runtime)
-        row, environment = set_up(peer, catalogue, row, timeout_s=options.timeout_s)
-        if environment is not None:
-            job = subject.folder / name
-            write_job(subject, job, peer.settings)
-            script = catalogue.scripts / f"{peer.script}.py"
-            row = quantize(peer, script, environment.python, job, row, threads=options.threads,
-                           timeout_s=options.timeout_s)  # fmt: skip
-            worker = _worker(peer, catalogue, environment.python)
-            file = job / MODEL_FILES[peer.runtime]
-            if row.status == "ok":
-                row = judge(row, file, subject, pattern=peer.pattern, worker=list(worker) if worker else None)
-            if row.status == "ok":
-                files[name] = Timed(file, worker)
-                if worker:
-                    files[f"{name} {FP32}"] = Timed(subject.fp32, worker)
+        row, found = produce(name, peer, subject, catalogue, options)
+        files |= found
         say(f"{subject.name}: {peer.title}: {row.reason or row.status}")
         rows.append(row)
     say(f"{subject.name}: measure {len(files)} files")
@@ -100,6 +89,38 @@ def compare_one(
         return [
             row.model_copy(update={"notes": [*row.notes, one_line(f"not measured: {error}")]}) for row in rows
         ]
+
+
+def produce(
+    name: str, peer: Peer, subject: Subject, catalogue: Catalogue, options: Options
+) -> tuple[Row, dict[str, Timed]]:
+    """One peer's file, judged; with it what there is to measure, by label."""
+    row = Row(model=subject.name, peer=name, title=peer.title, runtime=peer.runtime)
+    row, environment = set_up(peer, catalogue, row, timeout_s=options.timeout_s)
+    if environment is None:
+        return row, {}
+    job, script = subject.folder / name, catalogue.scripts / f"{peer.script}.py"
+    write_job(subject, job, peer.settings)
+    key = job_key(job, script, environment)
+    kept = recall(job, key, row) if options.keep and peer.environment != OWN else None
+    if kept is None:
+        row = quantize(
+            peer, script, environment.python, job, row, threads=options.threads, timeout_s=options.timeout_s
+        )
+        remember(job, key, row)
+    else:
+        row = kept
+    if row.status != "ok":
+        return row, {}
+    file = job / MODEL_FILES[peer.runtime]
+    worker = None
+    if peer.worker is not None:
+        worker = (str(environment.python), str(catalogue.scripts / f"{peer.worker}.py"))
+    row = judge(row, file, subject, pattern=peer.pattern, worker=worker)
+    if row.status != "ok":
+        return row, {}
+    foreign = {f"{name} {FP32}": Timed(subject.fp32, worker)} if worker else {}
+    return row, {name: Timed(file, worker), **foreign}
 
 
 def conditions(photos: Photos, options: Options) -> dict[str, Any]:
@@ -120,10 +141,6 @@ def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
-def _worker(peer: Peer, catalogue: Catalogue, python: Path) -> tuple[str, ...] | None:
-    return (str(python), str(catalogue.scripts / f"{peer.worker}.py")) if peer.worker else None
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("--models", default="resnet18,mobilenetv2_100,vit_tiny_patch16_224",
@@ -131,6 +148,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--peers", default="all", help="names from --list, with commas")
     parser.add_argument("--photos", type=Path, help="folder of images; default: scikit-learn's two")
     parser.add_argument("--out", type=Path, default=Path("runs/peers"))
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="use what peers (not edgekd) wrote in --out for the same job before",
+    )
     parser.add_argument("--list", action="store_true", help="list the peers and stop")
     parser.add_argument(
         "--timeout", type=float, default=900, help="seconds for each installation and each job"
@@ -150,7 +172,11 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"{name:24} {peer.title:40} {peer.environment}")
             return 0
         options = Options(
-            out=asked.out, timeout_s=asked.timeout, prefix=tuple(asked.prefix.split()), **numbers
+            out=asked.out,
+            timeout_s=asked.timeout,
+            prefix=tuple(asked.prefix.split()),
+            keep=asked.keep,
+            **numbers,
         )
         models = [name.strip() for name in asked.models.split(",") if name.strip()]
         compare(models, catalogue.choose(asked.peers), catalogue, open_photos(asked.photos), options)

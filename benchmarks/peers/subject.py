@@ -37,6 +37,7 @@ class Subject:
     timm: str
     weights: str
     folder: Path
+    preprocess: Preprocess
     expected: np.ndarray
 
     @property
@@ -88,7 +89,7 @@ def prepare_subject(
     fp32 = folder / "fp32.onnx"
     export_float(module, torch.zeros(2, *preprocess.input_shape), fp32, opset=OPSET)
     expected = run_batches(open_session(fp32), others, batch=1)
-    return Subject(name, architecture, weights, folder, expected)
+    return Subject(name, architecture, weights, folder, preprocess, expected)
 
 
 def write_job(subject: Subject, folder: Path, settings: dict[str, Any]) -> None:
@@ -97,7 +98,10 @@ def write_job(subject: Subject, folder: Path, settings: dict[str, Any]) -> None:
     for file in ("fp32.onnx", "weights.safetensors", "calibration.npy"):
         (folder / file).unlink(missing_ok=True)
         (folder / file).hardlink_to(subject.folder / file)
-    facts = {"timm": subject.timm, "input_name": INPUT_NAME, "opset": OPSET, "settings": settings}
+    facts = {
+        "timm": subject.timm, "input_name": INPUT_NAME, "opset": OPSET, "settings": settings,
+        "preprocess": subject.preprocess.model_dump(),
+    }  # fmt: skip
     (folder / "job.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
 

@@ -9,9 +9,11 @@ import numpy as np
 import onnx
 import pytest
 
-from benchmarks.peers.bounded import last_error, one_line, run_bounded
+from benchmarks.peers import environment
+from benchmarks.peers.bounded import Ended, last_error, one_line, run_bounded
 from benchmarks.peers.catalogue import Catalogue, Peer
 from benchmarks.peers.images import open_photos
+from benchmarks.peers.kept import job_key, recall, remember
 from benchmarks.peers.kernels import count_kernels
 from benchmarks.peers.launch import clean_environ, model_bytes
 from benchmarks.peers.row import Result, Row
@@ -31,6 +33,15 @@ SCRIPTS = {
 }
 
 
+def no_network(command: list[str], *, timeout_s: float) -> Ended:
+    """pip as it answers when there is no such package; the environment itself is made without a word."""
+    if "install" not in command:
+        return Ended(0, "", 0.1)
+    return Ended(
+        1, "WARNING: retrying\nERROR: No matching distribution found for edgekd-no-such-package", 0.1
+    )
+
+
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
     folder = tmp_path_factory.mktemp("peers")
@@ -41,11 +52,12 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
         (scripts / f"{name}.py").write_text(HEAD + body + written)
     peers = {name: Peer(title=name, environment="own", script=name, package="numpy") for name in SCRIPTS}
     peers["absent"] = Peer(title="absent", environment="none", script="edgekd", package="numpy")
-    environments = {"none": [["--no-index", "edgekd-no-such-package==1.0"]]}
+    environments = {"none": [["edgekd-no-such-package==1.0"]]}
     catalogue = Catalogue(constraints=[], environments=environments, peers=peers, scripts=scripts)
     subject = prepare_subject(MODEL, folder / MODEL, open_photos(None), calibration=4, comparison=6, seed=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEKD_CACHE", str(folder / "cache"))
+        patch.setattr(environment, "run_bounded", no_network)
         options = Options(out=folder, calibration=4, comparison=6, rounds=2, runs=3, timeout_s=20)
         quick = {name: peer for name, peer in peers.items() if name != "hanging"}
         found = compare_one(subject, quick, catalogue, options)
@@ -73,7 +85,11 @@ def test_a_file_equal_to_fp32_agrees_wholly(rows: dict[str, Row]) -> None:
         ("hanging", "timed out", "not done after 2 s"),
         ("silent", "failed", "its script ended well but left no model.onnx"),
         ("broken", "wrong file", None),
-        ("absent", "not installed", None),
+        (
+            "absent",
+            "not installed",
+            "does not install: ERROR: No matching distribution found for edgekd-no-such-package",
+        ),
     ],
 )
 def test_what_fails_says_why_in_one_line(
@@ -85,6 +101,56 @@ def test_what_fails_says_why_in_one_line(
     if reason is not None:
         assert row.reason == reason
     assert row.p50_ms is None and row.speedup is None
+
+
+def test_an_environment_is_made_once_and_a_refusal_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[list[str]] = []
+
+    def pip(command: list[str], *, timeout_s: float) -> Ended:
+        calls.append(command)
+        refused = "bad==1" in command
+        listed = '[{"name": "Good", "version": "1.2"}]'
+        return Ended(int(refused), "ERROR: no bad" if refused else listed, 0.1)
+
+    monkeypatch.setenv("EDGEKD_CACHE", str(tmp_path))
+    monkeypatch.setattr(environment, "run_bounded", pip)
+    found = environment.prepare("fine", [["good==1.2"]], constraints=["torch==2"], timeout_s=9)
+    assert found.versions == {"good": "1.2"}
+    assert (tmp_path / "peers/fine/constraints.txt").read_text() == "torch==2\n"
+    for _ in range(2):
+        environment.prepare("fine", [["good==1.2"]], constraints=["torch==2"], timeout_s=9)
+        with pytest.raises(environment.EnvironmentFailed, match="does not install: ERROR: no bad"):
+            environment.prepare("poor", [["bad==1"]], timeout_s=9)
+    assert len(calls) == 3 + 2
+    environment.prepare("fine", [["good==1.3"]], constraints=["torch==2"], timeout_s=9)
+    assert len(calls) == 3 + 2 + 3
+
+
+def test_what_a_peer_wrote_is_kept_until_its_job_changes(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("print(1)")
+    for name in ("fp32.onnx", "weights.safetensors", "calibration.npy"):
+        (tmp_path / name).write_bytes(b"same")
+    (tmp_path / "job.json").write_text('{"settings": {"a": 1}}')
+    here = environment.Environment(Path("python"), {"peer": "1.0"})
+    row = Row(model="net", peer="p", title="P", version="1.0")
+    key = job_key(tmp_path, script, here)
+    assert recall(tmp_path, key, row) is None
+    remember(tmp_path, key, row.model_copy(update={"quantize_s": 3.0, "p50_ms": 1.0}))
+    assert recall(tmp_path, key, row) == row.model_copy(update={"quantize_s": 3.0})
+    remember(tmp_path, key, row.failed("timed out", "not done after 2 s"))
+    assert recall(tmp_path, key, row) is None
+    keys = {key, job_key(tmp_path, script, environment.Environment(Path("python"), {"peer": "1.1"}))}
+    for name, content in (
+        ("script.py", "print(2)"),
+        ("fp32.onnx", "x"),
+        ("job.json", '{"settings": {"a": 2}}'),
+    ):
+        (tmp_path / name).write_text(content)
+        keys.add(job_key(tmp_path, script, here))
+    assert len(keys) == 5
 
 
 def test_a_command_that_outlives_its_time_leaves_no_child(tmp_path: Path) -> None:
