@@ -22,13 +22,14 @@ def require_units_left(groups: Sequence[UnitGroup], ratio: float, where: str) ->
     Raises:
         PreconditionError: a set of channels would lose all of them. Of attention heads one always stays.
     """
-    for group in groups:
-        if group.kind == "channels" and group.units * (1 - ratio) < 1:
-            most = 1 - 1 / group.units
-            raise PreconditionError(
-                fault(where, f"would remove all {group.units} channels of {group.root}", got=ratio,
-                      allowed=f"at most {most:.2f} for this model", fix="lower it, or exclude the layer")
-            )  # fmt: skip
+    channels = [group for group in groups if group.kind == "channels"]
+    narrowest = min(channels, key=lambda group: group.units, default=None)
+    if narrowest is not None and narrowest.units * (1 - ratio) < 1:
+        most = int(100 * (1 - 1 / narrowest.units)) / 100
+        raise PreconditionError(
+            fault(where, f"would remove all {narrowest.units} channels of {narrowest.root}", got=ratio,
+                  allowed=f"at most {most} for this model", fix="lower it, or exclude the layer")
+        )  # fmt: skip
 
 
 def counts_for(
