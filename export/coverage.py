@@ -27,7 +27,7 @@ INTEGER_OPS = frozenset(
     | {"DynamicQuantizeMatMul", "QAttention"}
 )
 FLOAT_OPS = frozenset({"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"})
-_SUFFIX = re.compile(r"(_token_\d+|_nchwc|_transformed|/MatMulScaleFusion/)$")
+_SUFFIX = re.compile(r"(_token_\d+|_nchwc|_transformed|/MatMulScaleFusion/|/MatmulTransposeFusion/)$")
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from edgekd.export.masks import deepen_masks
 from edgekd.export.noops import drop_noops
 from edgekd.export.pads import absorb_pads
 from edgekd.export.quantized import frozen_for_export
+from edgekd.export.scales import absorb_channel_factors
 from edgekd.export.shapes import fix_reshapes
 from edgekd.export.trace import INPUT_NAME, OUTPUT_NAME, TEXT_INPUT_NAME, opset_of, trace_to_onnx
 from edgekd.models.bake import bake_parametrizations
@@ -101,6 +102,7 @@ def export_float(
         absorb_pads(proto)
         widen_depthwise(proto)
         linears_to_gemm(proto)
+        absorb_channel_factors(proto)
         _finish(proto, temporary, path, opset=opset, wrapper="", metadata=metadata, notes=notes)
     return _described(path, opset, notes)
 
@@ -133,6 +135,7 @@ def export_quantized(
             widen_depthwise(proto)
             align_channels(proto, X86)
             linears_to_gemm(proto)
+        absorb_channel_factors(proto)
         changed, refused = fit_biases(proto)
         notes += refused
         if changed:

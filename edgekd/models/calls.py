@@ -57,7 +57,8 @@ class Call:
     ``args`` holds non-tensor positional and keyword arguments that placement rules read (pool sizes, bounds).
     ``parameters`` names the model's parameters that the call reads as they are (``conv1.weight``); a
     parametrized weight counts under its layer's name. A weight that forward() computes (weight
-    standardisation) is missing, so nobody folds or quantizes the tensor behind it by mistake.
+    standardisation) is missing, so nobody folds or quantizes the tensor behind it by mistake. ``factors`` is
+    the number of constant factors of a product of which one side does not depend on the model's input.
     """
 
     index: int
@@ -68,6 +69,7 @@ class Call:
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     parameters: tuple[str, ...] = ()
+    factors: int | None = None
 
     @property
     def op(self) -> str:
@@ -228,9 +230,18 @@ class _Recorder(CallMode):
                     tuple(a for a in args if not isinstance(a, Tensor)),
                     {k: v for k, v in kwargs.items() if not isinstance(v, Tensor)},
                     parameters,
+                    _factors(site.op, given, read),
                 )
             )  # fmt: skip
         return output
+
+
+def _factors(op: str, given: list[Tensor], read: tuple[int, ...]) -> int | None:
+    """Where one axis at most is longer than 1: those of layer scale, not those of a mask."""
+    if op != "mul" or len(read) != 1 or len(given) != 2:
+        return None
+    shape = min(given, key=Tensor.numel).shape
+    return shape.numel() if max(shape, default=1) == shape.numel() else None
 
 
 def record_calls(module: nn.Module, example: Tensor) -> CallGraph:

@@ -81,7 +81,7 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = (), style: 
         raise ValueError(f"style must be one of {get_args(Style)}, got {style!r}")
     integer_calls = [call for call in graph.calls if _runs_in_integers(call, float_layers)]
     regions = None if style == "full" else _regions(graph, integer_calls, float_layers, style)
-    readers: dict[int, Site] = {}
+    readers: dict[Site, int] = {}
     if regions is None:
         wanted = {_source(graph, value) for call in integer_calls for value in call.inputs}
         wanted.update(value for call in integer_calls for value in _quantized_output(graph, call))
@@ -129,9 +129,7 @@ def _regions(
     fused = {
         reader.index: call.index
         for call in integer_calls
-        if call.op in FUSES_ACTIVATION
-        and (reader := graph.sole_consumer(call)) is not None
-        and reader.op in FUSED_ACTIVATIONS
+        if (reader := _fused_reader(graph, call)) is not None
     }
     gates = [
         call.index
@@ -213,10 +211,21 @@ def _within(module: str, block: str) -> bool:
 
 
 def _quantized_output(graph: CallGraph, call: Call) -> tuple[int, ...]:
+    reader = _fused_reader(graph, call)
+    return call.outputs if reader is None else reader.outputs
+
+
+def _fused_reader(graph: CallGraph, call: Call) -> Call | None:
+    """What the integer kernel of ``call`` does on the way: an activation, or a factor for each channel (layer
+    scale), which the file has in its weights."""
     reader = graph.sole_consumer(call)
-    if call.op in FUSES_ACTIVATION and reader is not None and reader.op in FUSED_ACTIVATIONS:
-        return reader.outputs
-    return call.outputs
+    while reader is not None and reader.op in _IDENTITIES:
+        reader = graph.sole_consumer(reader)
+    if reader is None or call.op not in FUSES_ACTIVATION:
+        return None
+    if reader.op in FUSED_ACTIVATIONS:
+        return reader
+    return reader if call.op == "conv2d" and reader.factors == call.shape[1] else None
 
 
 def _source(graph: CallGraph, value: int) -> int:
