@@ -1,0 +1,156 @@
+"""Transformers in the file: linear layers, shapes, masks, layer scale, text; and the runtime's kernels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgekd.export.coverage import check_coverage
+from edgekd.export.write import export_float, export_quantized
+from edgekd.profiles.session import open_session, run_batches
+from edgekd.quant.qat import prepare_qat
+from edgekd.quant.schemes import SCHEMES
+
+
+class Windows(nn.Module):
+    """Attention within windows, with a mask of -100, layer scale and an MLP."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.gamma = nn.Parameter(torch.linspace(-1.0, 1.0, width))
+        mask = torch.zeros(4, 4)
+        mask[:2, 2:] = mask[2:, :2] = -100.0
+        self.register_buffer("mask", mask)
+        self.head = nn.Linear(width, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, side, _, width = x.shape
+        h = nn.functional.pad(self.norm1(x), (0, 0, 0, 0, 0, 0))
+        h = h.view(batch, side // 2, 2, side // 2, 2, width).permute(0, 1, 3, 2, 4, 5).reshape(-1, 4, width)
+        q, k, v = self.qkv(h).reshape(h.shape[0], 4, 3, 2, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        h = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
+        h = self.out(h.transpose(1, 2).reshape(-1, 4, width)) * self.gamma
+        h = h.view(batch, side // 2, side // 2, 2, 2, width).permute(0, 1, 3, 2, 4, 5)
+        x = x + h.reshape(batch, side, side, width)
+        x = x + self.gamma * self.down(nn.functional.gelu(self.up(self.norm2(x))))
+        return self.head(x.mean((1, 2)))
+
+
+class Text(nn.Module):
+    """Token ids to logits; the padding mask is worked out inside."""
+
+    def __init__(self, width: int = 16, words: int = 50) -> None:
+        super().__init__()
+        self.embed, self.norm = nn.Embedding(words, width), nn.LayerNorm(width)
+        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        h = self.norm(x)
+        q, k, v = (layer(h).reshape(*ids.shape, 2, -1).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        scores = q @ k.transpose(-2, -1) + (ids == 0).float()[:, None, None, :] * -1e4
+        h = (scores.softmax(-1) @ v).transpose(1, 2).reshape(*ids.shape, -1)
+        return self.head((x + self.out(h))[:, 0])
+
+
+def optimized(path: Path, folder: Path) -> Counter[str]:
+    """The operators that ONNX Runtime really runs."""
+    written = folder / f"{path.stem}-optimized.onnx"
+    open_session(path, kernel_rule="x86", optimized_to=written)
+    return Counter(node.op_type for node in onnx.load(str(written)).graph.node)
+
+
+@pytest.fixture(scope="module")
+def windows(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, Path, Path, np.ndarray, np.ndarray, np.ndarray]:
+    folder = tmp_path_factory.mktemp("windows")
+    torch.manual_seed(0)
+    net, x = Windows().eval(), torch.randn(32, 8, 8, 16)
+    export_float(net, x, folder / "f.onnx", opset=20)
+    with torch.no_grad():
+        plain = net(x).numpy()
+    model = prepare_qat(net, x[:2], SCHEMES["u8s8"])
+    model.calibrate([x])
+    model.set_phase("frozen")
+    export_quantized(model.eval(), x, folder / "q.onnx", opset=20)
+    with torch.no_grad():
+        rounded = model(x).numpy()
+    return folder, folder / "f.onnx", folder / "q.onnx", x.numpy(), plain, rounded
+
+
+def test_linear_layers_are_gemms_with_their_bias_and_gelu_stays_one(
+    windows: tuple[Path, ...], tmp_path: Path
+) -> None:
+    floats, integers = optimized(windows[1], tmp_path), optimized(windows[2], tmp_path)
+    assert floats["Gemm"] == 5 and floats["Gelu"] == 1 and floats["LayerNormalization"] == 2
+    # qkv, out, up, down and the head; nothing is left of their biases, of Erf, of shape arithmetic.
+    assert integers["QGemm"] == 5 and integers["Gelu"] == 1, integers
+    for kind in ("Shape", "Gather", "Pad", "Slice", "Erf", "BiasGelu", "Mul"):
+        assert floats[kind] == integers[kind] == 0, kind
+    assert integers["QuantizeLinear"] == 5 and integers["DequantizeLinear"] == 0
+
+
+@pytest.mark.parametrize("rule", ["x86", "arm"])
+def test_products_of_attention_are_reported_apart(windows: tuple[Path, ...], rule: str) -> None:
+    report = check_coverage(windows[2], rule)  # type: ignore[arg-type]
+    assert (report.integer_ops, report.float_ops, report.mac_coverage) == (5, 0, 1.0)
+    # 16 windows of 4 x 4 tokens, two products over 16 channels.
+    assert (report.float_products, report.float_product_macs) == (2, 2 * 16 * 4 * 4 * 16)
+
+
+def test_the_file_computes_what_was_trained(
+    windows: tuple[Path, Path, Path, np.ndarray, np.ndarray, np.ndarray],
+) -> None:
+    _, floats, integers, x, plain, rounded = windows
+    assert np.abs(run_batches(open_session(floats), x) - plain).max() < 1e-5
+    answer = run_batches(open_session(integers), x, batch=7)
+    assert (answer.argmax(1) == rounded.argmax(1)).mean() >= 31 / 32
+    assert np.abs(answer - rounded).max() < 0.25 * np.abs(rounded - plain).max() + 1e-3
+
+
+def test_a_mask_answers_exactly_zero(windows: tuple[Path, ...]) -> None:
+    constants = [onnx.numpy_helper.to_array(t) for t in onnx.load(str(windows[1])).graph.initializer]
+    masks = [value for value in constants if value.shape[-2:] == (4, 4)]
+    assert len(masks) == 1 and set(np.unique(masks[0])) == {np.float32(-1e4), np.float32(0)}
+
+
+def test_layer_scale_is_in_the_weights_not_in_the_integers(windows: tuple[Path, ...]) -> None:
+    proto = onnx.load(str(windows[2]))
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+    largest = np.abs(stored["down.weight_int8"].astype(int)).max(0)
+    assert (largest == 127).all(), "each channel still uses the whole range"
+    assert np.ptp(stored["down.weight_scale"]) > 0 and (stored["down.weight_scale"] > 0).all()
+
+
+def test_text_of_any_batch_and_length(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, ids = Text().eval(), torch.randint(1, 50, (16, 9))
+    ids[:8, 6:] = 0
+    export_float(net, ids, tmp_path / "f.onnx", opset=20)
+    model = prepare_qat(net, ids[:2], SCHEMES["u8s8"])
+    model.calibrate([ids])
+    model.set_phase("frozen")
+    export_quantized(model.eval(), ids, tmp_path / "q.onnx", opset=20)
+    kernels = optimized(tmp_path / "q.onnx", tmp_path)
+    # Three projections read one QuantizeLinear; the others: out and head.
+    assert (kernels["QGemm"], kernels["QuantizeLinear"]) == (5, 3), kernels
+    report = check_coverage(tmp_path / "q.onnx")
+    assert report.coverage == report.mac_coverage == 1.0 and report.float_products == 2
+    for length in (9, 4, 17):
+        batch = torch.randint(1, 50, (5, length))
+        batch[0, 2:] = 0
+        with torch.no_grad():
+            expected = model(batch).numpy()
+        answer = run_batches(open_session(tmp_path / "q.onnx"), batch.numpy())
+        assert np.abs(answer - expected).max() < 1e-4, length
