@@ -36,11 +36,12 @@ from edgekd.recipe import Recipe
 from edgekd.report import Report
 from edgekd.run_report import write_run_report
 from edgekd.schedule import derive_seed, open_accelerator
+from edgekd.stage_inputs import StageInputs
 from edgekd.stages import STAGES, Stage
 from edgekd.stages.base import StageContext
 from edgekd.stages.distill import Distill
 from edgekd.store import baked, load_logits, load_state, read_metrics, save_logits, save_stage
-from edgekd.students.choose import choose_student, guide
+from edgekd.students.choose import choose_student
 from edgekd.tasks import TASKS
 from edgekd.train import network
 
@@ -95,13 +96,14 @@ class _Run:
         text = TASKS[recipe.task].text
         self.data: Dataset = open_data(recipe.data, base=base, progress=self.progress, text=text)
         self.teacher, self.student = self._models(base)
-        self.guide = guide(self.teacher, self.student, f"{recipe.name}: teacher")
+        self.inputs = StageInputs(recipe, base, teacher=self.teacher, student=self.student, data=self.data,
+                                  where=recipe.name, progress=self.progress)  # fmt: skip
         if isinstance(self.student.preprocess, TextPreprocess):
             self.data.warnings.extend(cut_warnings(self.data, self.student.preprocess))
         self.classes = self._class_names()
         self.stages: list[tuple[str, Stage]] = _named(recipe)
         for name, stage in self.stages:
-            stage.requires(self.student.module, self._context(name, out))
+            stage.requires(self.student.module, self._context(name, stage, out))
         self.accelerator.wait_for_everyone()
         if self.main:
             self.run = RunDirectory.open(
@@ -159,10 +161,11 @@ class _Run:
         fitting = [names for names in known if len(names) == self.student.classes]
         return fitting[0] if fitting else tuple(str(k) for k in range(self.student.classes))
 
-    def _context(self, name: str, folder: Path) -> StageContext:
+    def _context(self, name: str, stage: Stage, folder: Path) -> StageContext:
+        settings = getattr(stage, "recipe", None)
         return StageContext(
-            name=name, folder=folder, cache_folder=self.out / "cache", data=self.data,
-            preprocess=self.student.preprocess, teacher=self.guide,
+            name=name, folder=folder, cache_folder=self.out / "cache", data=self.inputs.data_of(settings, name),
+            preprocess=self.student.preprocess, teacher=self.inputs.teacher_of(settings, name),
             classes=self.student.classes, seed=self.recipe.seed, scheme=self.devices[0].scheme,
             accelerator=self.accelerator, workers=self.recipe.data.workers, progress=self.progress,
             device=self.devices[0].name,
@@ -207,7 +210,7 @@ class _Run:
             if dense is None and not isinstance(stage, Distill):
                 dense = copy.deepcopy(model)
             folder = self._folder(name)
-            context = self._context(name, folder)
+            context = self._context(name, stage, folder)
             if self.run.is_done(name):
                 self._drop_checkpoint(folder)  # a kill may have come between the two
                 model = stage.attach(model.cpu(), read_metrics(folder)["facts"], context)

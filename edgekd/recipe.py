@@ -24,7 +24,7 @@ from typing import Literal
 import yaml
 from pydantic import Field, model_validator
 
-from edgekd.recipe_stages import Stage, Strict, TrainRecipe
+from edgekd.recipe_stages import DistillStage, Stage, Strict, TrainRecipe
 
 
 class InputRecipe(Strict):
@@ -145,10 +145,13 @@ class Recipe(Strict):
                 if not isinstance(stage, TrainRecipe):
                     continue
                 taught = [name for name in stage.objectives if name != "ce"]
-                if taught and getattr(stage, "teacher", None) != "dense":
+                if taught and getattr(stage, "teacher", None) in (None, "teacher"):
                     raise ValueError(
                         f"stages: {stage.stage}: objective {taught[0]!r} needs a teacher; only 'ce' does not"
                     )
+        for stage in self.stages:
+            if isinstance(stage, DistillStage) and stage.data is not None and "ce" in stage.objectives:
+                raise ValueError("stages: distill: data is read without labels, but objective 'ce' reads them")
         if not self.data.labels and any(
             "ce" in stage.objectives for stage in self.stages if isinstance(stage, TrainRecipe)
         ):

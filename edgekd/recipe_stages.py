@@ -73,7 +73,11 @@ class TrainRecipe(Strict):
 
 
 class DistillStage(TrainRecipe):
+    """Learn from the run's teacher on the run's data, or from another on other data."""
+
     stage: Literal["distill"] = "distill"
+    teacher: str | None = Field(default=None, description="another teacher for this stage alone")
+    data: str | None = Field(default=None, description="path of other data, read without labels")
 
 
 class PruneStage(TrainRecipe):
