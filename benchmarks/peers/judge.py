@@ -32,6 +32,8 @@ def judge(
         facts = {**_answers(written, subject.expected), **_kernels(file), **_zeros(file, pattern)}
     except EdgeKDError as error:
         return row.failed("wrong file", one_line(str(error)))
+    except Exception as error:  # whatever a foreign file makes our readers do, the other rows must go on
+        return row.failed("wrong file", one_line(f"{type(error).__name__}: {error}"))
     return row.model_copy(update=facts)
 
 

@@ -33,7 +33,7 @@ def count_kernels(path: Path) -> tuple[int, int]:
     with tempfile.TemporaryDirectory(prefix="edgekd-kernels-") as folder:
         optimized = Path(folder) / "optimized.onnx"
         open_session(path, kernel_rule="x86", optimized_to=optimized)
-        graph = onnx.load(str(optimized)).graph
+        graph = onnx.load(str(optimized), load_external_data=False).graph
     constant = {tensor.name for tensor in graph.initializer}
     counted = {"integer": 0, "float": 0}
     for node in graph.node:  # sorted: what a node reads stands before it

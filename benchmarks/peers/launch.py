@@ -30,7 +30,7 @@ def quantize(
 ) -> Row:
     """Run the peer's script on ``job``. The row says what it took, or why there is no file."""
     file = job / MODEL_FILES[peer.runtime]
-    for old in (file, job / "result.json"):
+    for old in (*job.glob(f"{file.name}*"), job / "result.json"):
         old.unlink(missing_ok=True)
     ended = run_bounded(
         [str(python), str(script), str(job)], timeout_s=timeout_s, environ=clean_environ(threads)
@@ -53,9 +53,10 @@ def quantize(
 
 
 def model_bytes(file: Path) -> int:
-    """The file and what belongs to it: external data of ONNX, weights of OpenVINO."""
-    beside = [file.with_suffix(".bin")] if file.suffix == ".xml" else [file.with_name(f"{file.name}.data")]
-    return file.stat().st_size + sum(path.stat().st_size for path in beside if path.is_file())
+    """The file and what belongs to it: external data of ONNX, whatever its suffix, and weights of OpenVINO."""
+    if file.suffix == ".xml":
+        return file.stat().st_size + file.with_suffix(".bin").stat().st_size
+    return sum(path.stat().st_size for path in file.parent.glob(f"{file.name}*") if path.is_file())
 
 
 def clean_environ(threads: int) -> dict[str, str]:

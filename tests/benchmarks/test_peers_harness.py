@@ -166,6 +166,7 @@ def test_the_error_line_of_a_log() -> None:
     log = "Traceback\n  File x\ntorch.onnx.OnnxError: no op 'a'\n  while tracing\nsome warning at exit"
     assert last_error(log) == "torch.onnx.OnnxError: no op 'a'"
     assert last_error("ERROR: No matching distribution\nhint: see above") == "ERROR: No matching distribution"
+    assert last_error("KeyError: 'a'\nDuring handling:\nValueError: no a") == "ValueError: no a"
     assert last_error("") == ""
     assert one_line(f"{Path.home()}/secret/place/file.py\nend").endswith("file.py end")
     assert str(Path.home()) not in one_line(f"at {Path.home()}/secret")
@@ -210,7 +211,7 @@ def test_kernels_with_a_weight_are_counted_and_products_of_activations_are_not(t
 
 def test_bytes_count_what_belongs_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"1" * 10)
-    (tmp_path / "model.onnx.data").write_bytes(b"1" * 5)
+    (tmp_path / "model.onnx_data").write_bytes(b"1" * 5)
     (tmp_path / "model.xml").write_bytes(b"1" * 3)
     (tmp_path / "model.bin").write_bytes(b"1" * 4)
     assert model_bytes(tmp_path / "model.onnx") == 15
