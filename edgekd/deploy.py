@@ -97,7 +97,8 @@ def deploy(
     write_bundle(
         folder, model_file=path, classes=list(classes), preprocess=preprocess, device=spec,
         several=data.test.targets is not None,
-        facts={"edgekd": __version__, "recipe": recipe.name, "top1": metrics["top1"], "scheme": spec.scheme
+        facts={"edgekd": __version__, "recipe": recipe.name, "top1": metrics.get("top1"),
+               "f1_micro": metrics.get("f1_micro"), "scheme": spec.scheme
                if isinstance(reference, QuantizedModel) else "fp32", "pattern": sparsity and sparsity["pattern"]},
     )  # fmt: skip
     entry: dict[str, Any] = {

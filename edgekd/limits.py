@@ -7,7 +7,6 @@ from pathlib import Path
 from edgekd.errors import EdgeKDError, fault
 from edgekd.recipe import LimitsRecipe
 from edgekd.report import Report
-from edgekd.report.schema import Metrics
 
 
 def check_limits(report: Report, limits: LimitsRecipe, out: Path) -> None:
@@ -16,9 +15,9 @@ def check_limits(report: Report, limits: LimitsRecipe, out: Path) -> None:
         EdgeKDError: a deployed file misses a limit; says by how much. The run and its report stay.
     """
     teacher = next((stage for stage in report.stages if stage.name == "teacher"), None)
-    before = None if teacher is None else _judged(teacher.metrics)[1]
+    before = None if teacher is None else teacher.metrics.accuracy
     for entry in report.deploy:
-        name, after = _judged(entry.metrics)
+        name, after = entry.metrics.accuracy_name, entry.metrics.accuracy
         drop = None if before is None or after is None else before - after
         if limits.max_accuracy_drop is not None and drop is not None and drop > limits.max_accuracy_drop:
             raise EdgeKDError(
@@ -33,8 +32,3 @@ def check_limits(report: Report, limits: LimitsRecipe, out: Path) -> None:
                           allowed=f"{limits.max_latency_ms} ms",
                           fix=f"the files are in {out}; choose a smaller student")
                 )  # fmt: skip
-
-
-def _judged(metrics: Metrics) -> tuple[str, float | None]:
-    """The metric that an accuracy limit is about: top-1, or micro F1 with several labels a text."""
-    return ("f1_micro", metrics.f1_micro) if metrics.top1 is None else ("top1", metrics.top1)

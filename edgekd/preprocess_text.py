@@ -139,9 +139,13 @@ class TextPreprocess(BaseModel):
         """``(batch, sequence)``; 128 tokens, or as many as the model takes."""
         return (batch, min(self.max_length, _EXAMPLE_LENGTH))
 
-    def example(self, batch: int) -> np.ndarray:
-        """Valid ids spread over the vocabulary, int64, without padding: every token takes part."""
-        rows, length = self.example_shape(batch)
+    def example(self, batch: int, length: int | None = None) -> np.ndarray:
+        """Valid ids spread over the vocabulary, int64, without padding: every token takes part.
+
+        Args:
+            length: tokens; unset: as :meth:`example_shape`.
+        """
+        rows, length = batch, length or self.example_shape(batch)[1]
         special = [self.pad_id, self.first_id, self.separator_id]
         plain = np.setdiff1d(np.arange(self.vocab_size), special)
         ids = plain[(np.arange(rows * length) * 7919) % len(plain)].reshape(rows, length).astype(np.int64)

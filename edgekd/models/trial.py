@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from edgekd.errors import ModelError, fault
 from edgekd.models.brief import brief
-from edgekd.preprocess_text import AnyPreprocess
+from edgekd.preprocess_text import AnyPreprocess, TextPreprocess
 
 _BATCH = 2  # 1 would hide a model that mixes up batch and class axes
 
@@ -30,14 +30,18 @@ def try_forward(
     Raises:
         ModelError: the model refuses the size, or answers something else than finite ``(2, classes)`` logits.
     """
-    shape = preprocess.example_shape(_BATCH)
+    if isinstance(preprocess, TextPreprocess):
+        example = preprocess.example(_BATCH, preprocess.max_length)  # the longest it may meet
+    else:
+        example = preprocess.example(_BATCH)
+    shape = example.shape
     size = "x".join(map(str, shape[1:])) + (" (channels x height x width)" if len(shape) == 4 else " tokens")
     black = "a black image" if len(shape) == 4 else "a text"
     training = module.training
     module.eval()
     try:
         with torch.no_grad():
-            logits = module(torch.from_numpy(preprocess.example(_BATCH)))
+            logits = module(torch.from_numpy(example))
     except ModelError:
         raise
     except Exception as error:

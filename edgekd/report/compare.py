@@ -117,7 +117,7 @@ def _compared(label: str, report: Report, entry: DeployFacts) -> ComparedFile:
         device=entry.device,
         seconds=report.seconds,
         method=_method(report),
-        top1=entry.metrics.top1,
+        top1=entry.metrics.accuracy,
         accuracy_change=accuracy_change(report, entry),
         agreement=entry.metrics.agreement,
         size_bytes=entry.size_bytes,

@@ -79,6 +79,9 @@ def _scores(stage: StageFacts) -> tuple[Series, str]:
     top1 = [(epoch.epoch, epoch.val_top1) for epoch in stage.history if epoch.val_top1 is not None]
     if top1:
         return top1, "validation top-1"
+    f1 = [(epoch.epoch, epoch.val_f1_micro) for epoch in stage.history if epoch.val_f1_micro is not None]
+    if f1:
+        return f1, "validation micro F1"
     agreement = [
         (epoch.epoch, epoch.val_agreement) for epoch in stage.history if epoch.val_agreement is not None
     ]

@@ -45,14 +45,14 @@ def stage_named(report: Report, *names: str) -> StageFacts | None:
 
 
 def is_label_free(report: Report) -> bool:
-    """No stage and no file has a top-1: agreement with the teacher stands for accuracy."""
+    """No stage and no file has an accuracy: agreement with the teacher stands for accuracy."""
     metrics = [stage.metrics for stage in report.stages] + [entry.metrics for entry in report.deploy]
-    return all(m.top1 is None for m in metrics) and any(m.agreement is not None for m in metrics)
+    return all(m.accuracy is None for m in metrics) and any(m.agreement is not None for m in metrics)
 
 
 def score(metrics: Metrics, *, label_free: bool) -> float | None:
-    """Top-1, or agreement with the teacher where there are no labels."""
-    return metrics.agreement if label_free else metrics.top1
+    """The accuracy, or agreement with the teacher where there are no labels."""
+    return metrics.agreement if label_free else metrics.accuracy
 
 
 def files_of(report: Report, entry: DeployFacts) -> list[FileFacts]:
@@ -142,11 +142,10 @@ def size_reduction(entry: DeployFacts) -> tuple[float, str] | None:
 
 
 def accuracy_change(report: Report, entry: DeployFacts) -> float | None:
-    """Top-1 of the deployed file minus the teacher's, as a fraction."""
+    """Accuracy of the deployed file minus the teacher's, as a fraction."""
     teacher = stage_named(report, "teacher")
-    if teacher is None or teacher.metrics.top1 is None or entry.metrics.top1 is None:
-        return None
-    return entry.metrics.top1 - teacher.metrics.top1
+    before, after = None if teacher is None else teacher.metrics.accuracy, entry.metrics.accuracy
+    return None if before is None or after is None else after - before
 
 
 def all_warnings(report: Report) -> list[str]:

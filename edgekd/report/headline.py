@@ -79,10 +79,10 @@ def _accuracy(report: Report, entry: DeployFacts) -> Tile:
     change = accuracy_change(report, entry)
     teacher = stage_named(report, "teacher")
     if change is not None and teacher is not None:
-        details.append(f"{points(change)} points against the teacher ({percent(teacher.metrics.top1)})")
+        details.append(f"{points(change)} points against the teacher ({percent(teacher.metrics.accuracy)})")
     if entry.metrics.agreement is not None:
         details.append(f"agrees with the teacher on {percent(entry.metrics.agreement, 1)}")
-    return Tile("Accuracy, top-1", percent(entry.metrics.top1), tuple(details))
+    return Tile(f"Accuracy, {entry.metrics.accuracy_name}", percent(entry.metrics.accuracy), tuple(details))
 
 
 def _size(entry: DeployFacts) -> Tile:

@@ -66,6 +66,15 @@ class Metrics(_Open):
     f1_micro: Fraction | None = Field(default=None, description="with several labels a text")
     exact_match: Fraction | None = Field(default=None, description="share of texts with every label right")
 
+    @property
+    def accuracy(self) -> float | None:
+        """What a reader asks first: top-1, or micro F1 with several labels a text."""
+        return self.f1_micro if self.top1 is None else self.top1
+
+    @property
+    def accuracy_name(self) -> str:
+        return "top-1" if self.f1_micro is None else "micro F1"
+
 
 class Epoch(_Open):
     """One epoch of a stage; ``teacher_seconds`` is the part of ``seconds`` that the teacher took."""

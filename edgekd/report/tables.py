@@ -84,10 +84,14 @@ def stages_table(report: Report) -> Table:
     return Table("Stages", (text_column("stage"), *map(Column, names)), rows)
 
 
+def _accuracy_name(report: Report) -> str:
+    return next((entry.metrics.accuracy_name for entry in report.deploy), "top-1")
+
+
 def deploy_table(report: Report) -> Table:
     """One row a deployed file: what a reader asks first."""
     label_free = is_label_free(report)
-    before = ("agreement" if label_free else "top-1", "size", "p50")
+    before = ("agreement" if label_free else _accuracy_name(report), "size", "p50")
     after = ("threads", "vs student fp32", "vs teacher", "parity", "2:4 violations", "integer coverage")
     columns = (text_column("device"), *map(Column, before), Column("latency", "tag"), *map(Column, after))
     rows = []
@@ -96,7 +100,7 @@ def deploy_table(report: Report) -> Table:
         rows.append(
             (
                 clean(device_name(entry)),
-                percent(entry.metrics.agreement if label_free else entry.metrics.top1),
+                percent(entry.metrics.agreement if label_free else entry.metrics.accuracy),
                 byte_count(entry.size_bytes),
                 milliseconds(latency.p50_ms, latency.kind) if latency else MISSING,
                 latency.kind if latency else MISSING,
@@ -113,13 +117,13 @@ def deploy_table(report: Report) -> Table:
 
 def files_table(report: Report, entry: DeployFacts) -> Table:
     """The deployed file and its baselines: bytes and metrics."""
-    numbers = ("size", "compressed", "top-1", "agreement", "ECE", "NLL")
+    numbers = ("size", "compressed", _accuracy_name(report), "agreement", "ECE", "NLL")
     columns = (text_column("file"), *map(Column, numbers), text_column("path"))
     rows = []
     for file in files_of(report, entry):
         metrics = file.metrics if file.evaluated else Metrics()
         sizes = (byte_count(file.size_bytes), byte_count(file.compressed_bytes))
-        shares = (percent(metrics.top1), percent(metrics.agreement))
+        shares = (percent(metrics.accuracy), percent(metrics.agreement))
         losses = (_number(metrics.ece), _number(metrics.nll))
         rows.append((clean(file.label), *sizes, *shares, *losses, clean(file.file)))
     return Table(f"Files for {clean(device_name(entry))}", columns, rows, frozenset({0}))
