@@ -171,7 +171,7 @@ class PtqSearch:
             return model
         recipe = self.recipe
         progress = self.context.progress
-        few = [torch.cat(self.judge)[:_RANKED]]
+        few = [batch[:_RANKED] for batch in self.judge[:1]]  # batches of texts differ in length
         ranking = layer_sensitivity(
             model, few, seconds=recipe.sensitivity_seconds,
             progress=None if progress is None else lambda done, total: progress("sensitivity", done, total),

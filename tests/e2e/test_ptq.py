@@ -65,3 +65,17 @@ def test_a_target_by_labels_needs_labels(compress):
     stage = {"quantize": {"method": "ptq", "max_accuracy_drop": 0.01}}
     done, _ = compress(stage, data={"path": "builtin:digits", "max_train": 320, "labels": False})
     assert done.code == 2 and "use min_agreement" in done.err
+
+
+def test_the_shipped_recipe_and_smoothquant_stand_side_by_side(edgekd, nets, digits_teacher, tmp_path):
+    teacher = f"torch:{nets}/nets.py:teacher@{nets}/teacher.safetensors"
+    quick = ["--set", "profile.rounds=1", "--set", "profile.runs=5", "--set", "export.choose=as-trained"]
+    for name, more in (("plain", []), ("smooth", ["--set", "quantize.smooth=auto"])):
+        done = edgekd("compress", "ptq", "--teacher", teacher, "--data", "builtin:digits", "--out",
+                      tmp_path / name, *quick, *more)  # fmt: skip
+        assert done.code == 0, done.err
+    done = edgekd("compare", tmp_path / "plain", tmp_path / "smooth", "--json", "-")
+    files = {file["run"]: file for file in done.json()["files"]}
+    assert files["plain"]["method"] == "PTQ" and files["smooth"]["method"] == "PTQ, SmoothQuant auto"
+    page = (tmp_path / "plain" / "report.html").read_text()
+    assert "Activations rounded to zero" in page and "calibrated with 200 of" in page

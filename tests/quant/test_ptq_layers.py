@@ -16,8 +16,9 @@ from edgekd.quant.partial import leave_in_float
 from edgekd.quant.ptq import bias_corrections, set_ranges, shift_biases
 from edgekd.quant.qat import QuantizedModel, prepare_qat
 from edgekd.quant.schemes import SCHEMES
-from edgekd.quant.sensitivity import group_layers, layer_sensitivity
-from edgekd.quant.smooth import smooth
+from edgekd.quant.sensitivity import LayerSensitivity, group_layers, layer_sensitivity
+from edgekd.quant.simulate import range_key
+from edgekd.quant.smooth import scale_of, smooth
 from edgekd.quant.tuning import tune
 from edgekd.quant.zero_share import zero_shares
 
@@ -269,3 +270,43 @@ def test_fidelity_of_equal_answers_is_perfect() -> None:
     assert same.agreement == 1 and same.kl < 1e-6 and same.mse == 0
     other = fidelity(logits, logits.roll(1, 1))
     assert other.agreement < 1 and other.kl > 0.1 and other.score < same.score
+
+
+def test_the_scale_is_the_paper_s() -> None:
+    weight = torch.tensor([[1.0, -2.0, 0.0, 3.0], [0.5, 1.0, 0.0, 1.0]])
+    largest = torch.tensor([16.0, 4.0, 5.0, 0.0])
+    expected = torch.tensor([16**0.75, 4**0.75 / 2**0.25, 1.0, 1.0])
+    torch.testing.assert_close(scale_of(weight, largest, 0.75), expected)
+
+
+def test_a_layer_is_charged_for_the_activation_it_reads() -> None:
+    x = images()
+    quantized, _ = ptq(net(Convs), x)
+    site = next(s for s in quantized.placement.inputs if s.module == "depth")
+    quantizer = quantized.quantizers[range_key(quantized.placement.inputs[site])]
+    quantizer.high.fill_(400.0)
+    ranking = layer_sensitivity(quantized, [x])
+    assert ranking[0].name == "depth" and ranking[0].kl > 10 * ranking[1].kl
+
+
+def test_as_few_as_the_target_allows() -> None:
+    """The target holds from five layers on; found by doubling and halving, not one by one."""
+    ranking = [LayerSensitivity(f"l{k}", (f"l{k}",), 1 - k / 20, 0.1, 0.9) for k in range(12)]
+    built: list[int] = []
+
+    def rebuild(layers: dict[str, str]) -> int:
+        built.append(len(layers))
+        return len(layers)
+
+    def score(model: object) -> float:
+        return 1.0 if isinstance(model, int) and model >= 5 else 0.5
+
+    found = keep_in_float(
+        object(), ranking, rebuild=rebuild, evaluate=score, target=0.9, most=12, macs={},  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert found.met and [each.name for each in found.kept] == [f"l{k}" for k in range(5)]
+    assert built == [1, 2, 4, 8, 6, 5]
+    found = keep_in_float(
+        object(), ranking, rebuild=rebuild, evaluate=score, target=0.9, most=7, macs={},  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert found.met and len(found.kept) == 5
