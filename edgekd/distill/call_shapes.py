@@ -181,5 +181,9 @@ def _longest_container(module: nn.Module, names: list[str]) -> list[str]:
         parent = name.rpartition(".")[0]
         if isinstance(module.get_submodule(parent), (nn.ModuleList, nn.Sequential)):
             members[parent].append(name)
-    repeated = [group for group in members.values() if len(group) > 1]
+    repeated = [group for group in members.values() if len(group) > 1] or [
+        group  # a network of one block still keeps it in a list
+        for parent, group in members.items()
+        if isinstance(module.get_submodule(parent), nn.ModuleList)
+    ]
     return max(repeated, key=lambda group: (len(group), -group[0].count(".")), default=[])

@@ -140,6 +140,9 @@ def test_which_modules_are_compared(text_folder):
     assert match_embeddings(student.module, teacher.module, example(teacher)) == [
         ("encoder.embeddings", "encoder.embeddings")
     ]
+    single = derive_student(teacher, Smaller(layers=1), "x")
+    loss, *_ = losses(single, teacher, {"hidden": {}, "embedding": {}}, example(teacher))
+    assert loss.pairs == [(f"{stack}.0", f"{stack}.3"), ("encoder.embeddings", "encoder.embeddings")]
     pair = match_attention(student.module, teacher.module, example(teacher), [(f"{stack}.0", f"{stack}.2")])
     assert pair.modules[2] == (f"{stack}.0.attention.self.value", f"{stack}.2.attention.self.value")
 
