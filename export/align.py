@@ -16,21 +16,29 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgekd.export.channels import ChannelClasses, Class
+from edgekd.export.grouped import densify_groups
 
 Layout = tuple[int, ...]  # for each channel of the file the network's channel, -1 for padding
 
 
 @dataclass(frozen=True)
 class Multiples:
-    """What the fast kernels want: channels of a depthwise convolution, input channels of a dense one."""
+    """What the fast kernels want.
+
+    Attributes:
+        depthwise: a multiple of this many channels.
+        dense: a multiple of this many input channels.
+        products_per_group: see :func:`edgekd.export.grouped.densify_groups`.
+    """
 
     depthwise: int
     dense: int
+    products_per_group: int
 
 
-X86 = Multiples(depthwise=16, dense=4)
+X86 = Multiples(depthwise=16, dense=4, products_per_group=11_000)
 # On Arm the dense kernel is taken from 64 input channels on, and those are multiples of 8 everywhere.
-ARM = Multiples(depthwise=8, dense=1)
+ARM = Multiples(depthwise=8, dense=1, products_per_group=0)
 
 
 class _Again(Exception):
@@ -38,11 +46,12 @@ class _Again(Exception):
 
 
 def align_channels(proto: onnx.ModelProto, multiples: Multiples) -> int:
-    """Pad where every layer that reads or writes the channels can be padded too; returns how many tensors
-    between layers were widened.
+    """Write narrow groups as dense, then pad where every layer that reads or writes the channels can be padded
+    too; returns how many tensors between layers were widened.
 
     Run it while weights are int8 and biases still float.
     """
+    densify_groups(proto, multiples.products_per_group)
     _pad_images(proto, multiples)
     classes = ChannelClasses(proto)
     layouts = _layouts(classes, multiples)

@@ -50,7 +50,7 @@ class ChannelClasses:
 
     def __init__(self, proto: onnx.ModelProto) -> None:
         self.graph = Graph(proto)
-        self.shapes = _shapes(proto)
+        self.shapes = static_shapes(proto)
         self._parent: dict[str, str] = {}
         self._classes: dict[str, Class] = {}
         for value, shape in self.shapes.items():
@@ -206,7 +206,7 @@ def _attribute(node: onnx.NodeProto, name: str) -> int | None:
     return next((a.i for a in node.attribute if a.name == name), None)
 
 
-def _shapes(proto: onnx.ModelProto) -> dict[str, list[int]]:
+def static_shapes(proto: onnx.ModelProto) -> dict[str, list[int]]:
     """Dimensions by value; 0 where a dimension is dynamic."""
     graph = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
     return {

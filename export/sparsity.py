@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgekd.errors import ExportError, fault, nearest
+from edgekd.export.grouped import holds_groups
 from edgekd.export.weights import StoredWeight, load_onnx, stored_weights
 from edgekd.prune.check import violations
 from edgekd.prune.pattern import Pattern
@@ -88,7 +89,7 @@ def _reason(weight: StoredWeight, pattern: Pattern, layers: Collection[str] | No
     """Why a layer is not checked; None when it is."""
     if layers is not None:
         return None if weight.layer in layers else "dense by choice"
-    if weight.group > 1:
+    if weight.group > 1 or holds_groups(weight.values):
         return "grouped or depthwise convolution"
     size = weight.values.shape[weight.reduction]
     return f"reduction axis {size} is not a multiple of {pattern.m}" if size % pattern.m else None

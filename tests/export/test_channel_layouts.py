@@ -1,0 +1,150 @@
+"""What the passes for fast kernels do: padded channels, dense groups, integer gates. The function stays."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgekd.export.coverage import check_coverage
+from edgekd.export.grouped import holds_groups
+from edgekd.export.sparsity import check_sparsity
+from edgekd.export.weights import load_onnx, stored_weights
+from edgekd.export.write import export_quantized
+from edgekd.profiles.session import open_session
+from edgekd.quant.qat import QuantizedModel, prepare_qat
+from edgekd.quant.schemes import SCHEMES
+
+
+class Gated(nn.Module):
+    """Depthwise of 24 channels between 1x1 convolutions, HardSwish, squeeze-excite, and a shortcut."""
+
+    def __init__(self, act: type[nn.Module] = nn.Hardswish) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, stride=2, padding=1)
+        self.wide = nn.Conv2d(16, 24, 1)
+        self.depthwise = nn.Conv2d(24, 24, 3, padding=1, groups=24)
+        self.reduce, self.expand = nn.Conv2d(24, 8, 1), nn.Conv2d(8, 24, 1)
+        self.narrow = nn.Conv2d(24, 16, 1)
+        self.act, self.gate = act(), nn.Hardsigmoid()
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.stem(x))
+        y = self.act(self.depthwise(self.act(self.wide(x))))
+        y = y * self.gate(self.expand(torch.relu(self.reduce(y.mean((2, 3), keepdim=True)))))
+        return self.head((x + self.narrow(y)).mean((2, 3)))
+
+
+class Ghost(nn.Module):
+    """Half of the channels are a cheap depthwise function of the other half; 24 = 12 + 12 channels."""
+
+    def __init__(self, channels: int = 24, kept: int = 24) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, stride=2, padding=1)
+        self.primary = nn.Conv2d(16, channels // 2, 1)
+        self.cheap = nn.Conv2d(channels // 2, channels // 2, 3, padding=1, groups=channels // 2)
+        self.shortcut = nn.Conv2d(16, kept, 1)
+        self.last = nn.Conv2d(kept, 8, 1)
+        self.head = nn.Linear(8, 5)
+        self.kept = kept
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        first = torch.relu(self.primary(x))
+        both = torch.cat([first, torch.relu(self.cheap(first))], 1)[:, : self.kept]
+        return self.head(self.last(both + self.shortcut(x)).mean((2, 3)))
+
+
+class Grouped(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 24, 3, stride=2, padding=1)
+        self.grouped = nn.Conv2d(24, 24, 3, padding=1, groups=3)
+        self.head = nn.Linear(24, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.grouped(torch.relu(self.stem(x)))).mean((2, 3)))
+
+
+def quantized(net: nn.Module, size: int = 64) -> tuple[QuantizedModel, Tensor]:
+    torch.manual_seed(1)
+    x = torch.randn(16, 3, size, size)
+    model = prepare_qat(net.eval(), x, SCHEMES["u8s8"], style="full")
+    model.calibrate([x])
+    model.set_phase("frozen")
+    return model.eval(), x
+
+
+@torch.no_grad()
+def written(net: nn.Module, path: Path) -> Path:
+    """The file, after its answers were compared with the fake-quantized network's."""
+    model, x = quantized(net)
+    file = export_quantized(model, x, path, opset=17).path
+    answer = open_session(file).run(None, {"input": x.numpy()})[0]
+    expected = model(x).numpy()
+    assert (answer.argmax(1) == expected.argmax(1)).all()
+    np.testing.assert_allclose(answer, expected, atol=0.02 * np.abs(expected).max())
+    for rule in ("x86", "arm"):
+        report = check_coverage(file, rule)  # type: ignore[arg-type]
+        assert (report.coverage, report.leftover_qdq) == (1.0, 0), report.float_nodes
+    return file
+
+
+def groups(path: Path) -> list[int]:
+    return [weight.group for weight in stored_weights(load_onnx(path)) if weight.group > 1]
+
+
+def operators(path: Path) -> Counter[str]:
+    optimized = path.with_suffix(".optimized.onnx")
+    open_session(path, kernel_rule="x86", optimized_to=optimized)
+    return Counter(node.op_type for node in onnx.load(str(optimized)).graph.node)
+
+
+@pytest.mark.parametrize("act", [nn.Hardswish, nn.SiLU, nn.ReLU6])
+def test_gates_run_in_integers_and_depthwise_channels_are_padded(
+    act: type[nn.Module], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    path = written(Gated(act), tmp_path / "q.onnx")
+    found = operators(path)
+    assert found["HardSigmoid"] == found["Sigmoid"] == found["Mul"] == 0
+    assert found["QLinearAdd"] == {nn.Hardswish: 5, nn.SiLU: 2, nn.ReLU6: 2}[act]
+    assert found["Tile"] == 1, "the gate of a 32 x 32 image is repeated along its rows"
+    assert groups(path) == [32]
+    stem = next(weight for weight in stored_weights(load_onnx(path)) if weight.layer == "stem")
+    assert stem.values.shape == (16, 4, 3, 3) and not stem.values[:, 3].any()
+
+
+@pytest.mark.parametrize(("channels", "kept", "expected"), [(24, 24, 16), (24, 20, 16), (20, 20, 10)])
+def test_concatenated_channels_are_padded_where_groups_of_four_stay_together(
+    channels: int, kept: int, expected: int, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    path = written(Ghost(channels, kept), tmp_path / "q.onnx")
+    assert groups(path) == [expected]
+
+
+def test_narrow_groups_are_written_dense(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = written(Grouped(), tmp_path / "q.onnx")
+    assert groups(path) == []
+    weight = next(w for w in stored_weights(load_onnx(path)) if w.layer == "grouped")
+    assert weight.values.shape == (24, 24, 3, 3) and np.count_nonzero(weight.values) <= 24 * 8 * 9
+    skipped = check_sparsity(path, "2:4").skipped
+    assert "grouped: grouped or depthwise convolution" in skipped, "the zeros between groups are no pattern"
+
+
+def test_a_dense_weight_holds_no_groups() -> None:
+    random = np.random.default_rng(0)
+    weight = random.integers(1, 9, (8, 8, 3, 3))
+    assert not holds_groups(weight)
+    weight[:4, 4:] = weight[4:, :4] = 0
+    assert holds_groups(weight)
+    weight[0, 7] = 1
+    assert not holds_groups(weight)
