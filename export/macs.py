@@ -7,6 +7,7 @@ import math
 
 import onnx
 
+from edgekd.export.constants import fold_constants
 from edgekd.export.weights import CONVOLUTIONS, LINEARS, stored_weights
 
 _SEQUENCE = 128  # tokens, where the length of a text is dynamic
@@ -48,6 +49,7 @@ def _shapes_of_one_sample(proto: onnx.ModelProto) -> dict[str, list[int]]:
     for value in single.graph.output:
         value.type.tensor_type.ClearField("shape")
     del single.graph.value_info[:]
+    fold_constants(single)  # sizes that decide how much is sliced off
     inferred = onnx.shape_inference.infer_shapes(single, data_prop=True).graph
     shapes = {}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):

@@ -22,13 +22,16 @@ class _WrittenWeight(nn.Module):
     scale: Tensor
     zero_point: Tensor
 
-    def __init__(self, scale: Tensor) -> None:
+    def __init__(self, scale: Tensor, axis: int) -> None:
         super().__init__()
+        self.axis = axis
         self.register_buffer("scale", scale)
         self.register_buffer("zero_point", torch.zeros_like(scale, dtype=torch.int32))
 
     def forward(self, weight: Tensor) -> Tensor:
-        return torch.fake_quantize_per_channel_affine(weight, self.scale, self.zero_point, 0, -128, 127)
+        return torch.fake_quantize_per_channel_affine(
+            weight, self.scale, self.zero_point, self.axis, -128, 127
+        )
 
 
 def frozen_for_export(model: QuantizedModel) -> QuantizedModel:
@@ -41,14 +44,14 @@ def frozen_for_export(model: QuantizedModel) -> QuantizedModel:
     frozen.set_phase("frozen")
     scales = {layer: scale for layer in frozen.model.modules() if (scale := _weight_scale(layer)) is not None}
     bake_parametrizations(frozen.model)
-    for layer, scale in scales.items():
-        parametrize.register_parametrization(layer, "weight", _WrittenWeight(scale), unsafe=True)
+    for layer, (scale, axis) in scales.items():
+        parametrize.register_parametrization(layer, "weight", _WrittenWeight(scale, axis), unsafe=True)
     return frozen
 
 
 @torch.no_grad()
-def _weight_scale(layer: nn.Module) -> Tensor | None:
-    """The scale that fake-quant uses: that of the weight as the parametrizations before it leave it."""
+def _weight_scale(layer: nn.Module) -> tuple[Tensor, int] | None:
+    """The scale that fake-quant uses: that of the weight as the parametrizations before it leave it; its axis."""
     weight = stored_weight(layer)
     if weight is None:
         return None
@@ -56,6 +59,6 @@ def _weight_scale(layer: nn.Module) -> Tensor | None:
     assert isinstance(chains, nn.ModuleDict)
     for parametrization in chains["weight"]:  # type: ignore[attr-defined]
         if isinstance(parametrization, WeightFakeQuant):
-            return parametrization.scale(weight)
+            return parametrization.scale(weight), parametrization.axis
         weight = parametrization(weight)
     return None

@@ -36,6 +36,7 @@ from edgekd.export.pads import absorb_pads
 from edgekd.export.quantized import frozen_for_export
 from edgekd.export.scales import absorb_channel_factors
 from edgekd.export.shapes import fix_reshapes
+from edgekd.export.tables import look_up_integers
 from edgekd.export.trace import INPUT_NAME, OUTPUT_NAME, TEXT_INPUT_NAME, opset_of, trace_to_onnx
 from edgekd.models.bake import bake_parametrizations
 from edgekd.models.fold import fold_batch_norms
@@ -133,6 +134,7 @@ def export_quantized(
         absorb_pads(proto)
         if model.scheme.quantize_bias:
             widen_depthwise(proto)
+            look_up_integers(proto)
             align_channels(proto, X86)
             linears_to_gemm(proto)
         absorb_channel_factors(proto)

@@ -25,7 +25,12 @@ class WeightFakeQuant(nn.Module):
 
     ``scale[o] = max |weight[o]| / weight_max`` follows the weight at every step, so a zero stays exactly
     zero and the largest weight of a channel is never clipped.
+
+    Attributes:
+        axis: along which the scales lie.
     """
+
+    axis = 0
 
     def __init__(self, weight_max: int) -> None:
         super().__init__()

@@ -47,6 +47,11 @@ def fake_quantize_weight(weight: Tensor, scale: Tensor) -> Tensor:
     return _PerChannel.apply(weight, scale.reshape(-1, *[1] * (weight.ndim - 1)))
 
 
+def fake_quantize_table(table: Tensor, scale: Tensor) -> Tensor:
+    """As :func:`fake_quantize_weight` for ``(rows, width)`` with one scale ``(width,)`` a column."""
+    return _PerChannel.apply(table, scale)
+
+
 def fake_quantize_bias(bias: Tensor, step: float | Tensor, weight: Tensor, weight_max: int) -> Tensor:
     """An int32 bias ``(out,)`` with scale ``step * weight scale``; every gradient passes.
 

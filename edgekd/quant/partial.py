@@ -73,8 +73,12 @@ def float_twin(model: QuantizedModel) -> nn.Module:
 
 
 def quantized_layers(model: QuantizedModel) -> list[str]:
-    """Names of the layers whose weights are integers, in module order."""
-    return [name for name, layer in model.model.named_modules() if _quantized(layer)]
+    """Names of the convolutions and linear layers whose weights are integers, in module order."""
+    return [
+        name
+        for name, layer in model.model.named_modules()
+        if _quantized(layer) and not isinstance(layer, nn.Embedding)
+    ]
 
 
 def _quantized(layer: nn.Module) -> bool:

@@ -24,6 +24,7 @@ from edgekd.quant.fake_quant import UNBOUNDED, ActivationQuantizer, WeightFakeQu
 from edgekd.quant.placement import INPUT, WEIGHTED, Placement, Style, plan_placement
 from edgekd.quant.schemes import QuantScheme
 from edgekd.quant.simulate import FakeQuantMode, range_key
+from edgekd.quant.tables import quantize_tables
 
 
 class QuantizedModel(nn.Module):
@@ -148,7 +149,7 @@ def prepare_qat(
     weight_bits: int = 8,
     style: Style = "auto",
 ) -> QuantizedModel:
-    """Fold batch norms, register weight fake-quant after any mask, and plan the activation ranges.
+    """Fold batch norms, register fake-quant of weights and tables after any mask, plan the ranges.
 
     The structure depends on ``model`` and ``example`` alone, so a saved state can be loaded into a
     freshly prepared one.
@@ -156,14 +157,16 @@ def prepare_qat(
     Args:
         model: changed in place and held by the result.
         example: ``(batch, channels, height, width)``.
-        exclude: fnmatch patterns of convolution and linear layers that stay in float.
+        exclude: fnmatch patterns of convolutions, linear layers and embeddings that stay in float.
         style: which values carry Q/DQ: :func:`edgekd.quant.placement.plan_placement`.
 
     Raises:
         RecipeError: an ``exclude`` pattern matches no layer.
     """
     fold_batch_norms(model, example)
-    layers = {name: m for name, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
+    layers = {
+        name: m for name, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear, nn.Embedding))
+    }
     float_layers: dict[str, str] = {}
     for pattern in exclude:
         matched = [name for name in layers if fnmatch(name, pattern)]
@@ -177,11 +180,12 @@ def prepare_qat(
     read = {name for call in graph.calls if call.op in WEIGHTED for name in call.parameters}
     runs = {call.site.module for call in graph.calls if call.op in WEIGHTED}
     for name, layer in layers.items():
-        if name in float_layers or name not in runs:
+        if name in float_layers or name not in runs or isinstance(layer, nn.Embedding):
             continue
         if f"{name}.weight" in read:
             parametrize.register_parametrization(layer, "weight", WeightFakeQuant(weight_max), unsafe=True)
         else:
             float_layers[name] = "forward() computes the weight"
+    quantize_tables(model, weight_max, float_layers)
     placement = plan_placement(graph, float_layers, style)
     return QuantizedModel(model, scheme, placement, float_layers, ranges, weight_max, style)

@@ -154,3 +154,53 @@ def test_text_of_any_batch_and_length(tmp_path: Path) -> None:
             expected = model(batch).numpy()
         answer = run_batches(open_session(tmp_path / "q.onnx"), batch.numpy())
         assert np.abs(answer - expected).max() < 1e-4, length
+
+
+def test_a_large_table_is_looked_up_in_integers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, ids = Text(words=2048).eval(), torch.randint(1, 2048, (8, 6))
+    net.embed.weight.data *= torch.linspace(0.1, 9.0, 16)
+    model = prepare_qat(net, ids[:2], SCHEMES["u8s8"])
+    model.calibrate([ids])
+    model.set_phase("frozen")
+    file = export_quantized(model.eval(), ids, tmp_path / "q.onnx", opset=20)
+    assert file.size_bytes < 2048 * 16 + 20_000, "a byte a value"
+    proto = onnx.load(str(file.path))
+    gather = next(node for node in proto.graph.node if node.op_type == "Gather")
+    table = next(t for t in proto.graph.initializer if t.name == gather.input[0])
+    # Every column uses the whole range, whatever the others hold.
+    assert (np.abs(onnx.numpy_helper.to_array(table).astype(int)).max(0) == 127).all()
+    with torch.no_grad():
+        expected = model(ids).numpy()
+    assert np.abs(run_batches(open_session(file.path), ids.numpy()) - expected).max() < 1e-4
+    kept = prepare_qat(Text(words=2048), ids[:2], SCHEMES["u8s8"], exclude=["embed"])
+    assert not hasattr(kept.model.embed, "parametrizations") and "embed" in kept.float_layers
+
+
+def test_two_outputs_a_channel_become_depthwise(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, groups=8),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(256, 4),
+    ).eval()
+    x = torch.randn(8, 3, 8, 8)
+    export_float(net, x, tmp_path / "f.onnx", opset=17)
+    with torch.no_grad():
+        assert np.abs(run_batches(open_session(tmp_path / "f.onnx"), x.numpy()) - net(x).numpy()).max() < 1e-5
+    model = prepare_qat(net, x, SCHEMES["u8s8"])
+    model.calibrate([x])
+    model.set_phase("frozen")
+    export_quantized(model.eval(), x, tmp_path / "q.onnx", opset=17)
+    for name in ("f", "q"):
+        convolutions = [
+            n for n in onnx.load(str(tmp_path / f"{name}.onnx")).graph.node if n.op_type == "Conv"
+        ]
+        assert [next(a.i for a in n.attribute if a.name == "group") for n in convolutions] == [1, 16]
+    with torch.no_grad():
+        expected = model(x).numpy()
+    assert np.abs(run_batches(open_session(tmp_path / "q.onnx"), x.numpy()) - expected).max() < 1e-4
+    assert check_coverage(tmp_path / "q.onnx").leftover_qdq == 0
