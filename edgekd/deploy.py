@@ -75,7 +75,9 @@ def deploy(
     metadata = {"preprocess": preprocess.model_dump_json(), "recipe": recipe.name}
     if isinstance(model, QuantizedModel):
         reference = model if model.scheme.name == spec.scheme else model.with_scheme(get_scheme(spec.scheme))
-        file = export_quantized(reference, example, path, opset=opset, metadata=metadata)
+        file = export_quantized(
+            reference, example, path, opset=opset, metadata=metadata, kernels=spec.kernel_rule
+        )
     else:
         file = export_float(model, example, path, opset=opset, metadata=metadata)
     check_opset(spec, file.opset)

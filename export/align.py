@@ -36,9 +36,11 @@ class Multiples:
     products_per_group: int
 
 
-X86 = Multiples(depthwise=16, dense=4, products_per_group=11_000)
-# On Arm the dense kernel is taken from 64 input channels on, and those are multiples of 8 everywhere.
-ARM = Multiples(depthwise=8, dense=1, products_per_group=0)
+MULTIPLES = {
+    "x86": Multiples(depthwise=16, dense=4, products_per_group=11_000),
+    # The dense kernel is taken from 64 input channels on, and those are multiples of 8 everywhere.
+    "arm": Multiples(depthwise=8, dense=1, products_per_group=0),
+}
 
 
 class _Again(Exception):

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import onnx
 from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
@@ -23,12 +23,12 @@ import edgekd
 from edgekd.artifact import atomic_path, sha256_file
 from edgekd.errors import ExportError, fault
 from edgekd.export import qdq
-from edgekd.export.align import X86, align_channels
+from edgekd.export.align import MULTIPLES, align_channels
 from edgekd.export.biases import fit_biases, quantize_biases
 from edgekd.export.compact import strip_batch_norms, tidy
 from edgekd.export.constants import fold_constants
 from edgekd.export.depthwise import widen_depthwise
-from edgekd.export.gates import add_hard_sigmoids
+from edgekd.export.gates import add_hard_sigmoids, tile_gates
 from edgekd.export.gemm import linears_to_gemm
 from edgekd.export.masks import deepen_masks
 from edgekd.export.noops import drop_noops
@@ -115,10 +115,14 @@ def export_quantized(
     *,
     opset: int,
     metadata: Mapping[str, str] | None = None,
+    kernels: Literal["x86", "arm"] = "x86",
 ) -> ExportedFile:
     """Write the trained integers with Q/DQ in the layout of ``model.scheme``'s runtime.
 
-    Args and Raises: as :func:`export_float`.
+    Other args and Raises: as :func:`export_float`.
+
+    Args:
+        kernels: whose convolutions the channels are padded for.
     """
     notes = [f"{name} stays float: {reason}" for name, reason in model.float_layers.items()]
     with atomic_path(path) as temporary:
@@ -135,7 +139,8 @@ def export_quantized(
         if model.scheme.quantize_bias:
             widen_depthwise(proto)
             look_up_integers(proto)
-            align_channels(proto, X86)
+            align_channels(proto, MULTIPLES[kernels])
+            tile_gates(proto)
             linears_to_gemm(proto)
         absorb_channel_factors(proto)
         changed, refused = fit_biases(proto)

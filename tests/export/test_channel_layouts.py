@@ -140,6 +140,14 @@ def test_narrow_groups_are_written_dense(tmp_path: Path) -> None:
     assert "grouped: grouped or depthwise convolution" in skipped, "the zeros between groups are no pattern"
 
 
+def test_an_arm_file_is_padded_for_arm(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = quantized(Gated())
+    file = export_quantized(model, x, tmp_path / "q.onnx", opset=17, kernels="arm")
+    assert groups(file.path) == [24], "a multiple of 8 is enough"
+    assert next(iter(stored_weights(load_onnx(file.path)))).values.shape == (16, 3, 3, 3)
+
+
 def test_a_dense_weight_holds_no_groups() -> None:
     random = np.random.default_rng(0)
     weight = random.integers(1, 9, (8, 8, 3, 3))
