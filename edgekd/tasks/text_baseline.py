@@ -6,6 +6,7 @@ ECML 1998. Whether pairs of words help is chosen on the validation texts; then i
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from typing import Any
@@ -15,6 +16,8 @@ import numpy as np
 from edgekd.data.source import Dataset, Split, is_text
 from edgekd.errors import DataError, MissingDependencyError, fault
 from edgekd.tasks import TEXT
+
+_log = logging.getLogger(__name__)
 
 NAME = "TF-IDF + linear SVM"
 _GRAMS = (1, 2)
@@ -51,6 +54,7 @@ def text_baseline(data: Dataset) -> dict[str, Any]:
             fit = (OneVsRestClassifier(machine) if truth.ndim == 2 else machine).fit(features, truth)
         return words, fit
 
+    _log.info(f"{NAME}: fitted to {len(data.train) + len(data.validation)} texts, to compare with")
     judged = TEXT.criterion(several=data.test.targets is not None)
     scores = {n: _judge(*fitted([data.train], n), data.validation)[judged] or 0.0 for n in _GRAMS}
     longest = max(_GRAMS, key=lambda n: scores[n])

@@ -25,6 +25,10 @@ def test_one_label_adds_macro_f1_to_the_images_metrics():
     plain = IMAGE.metrics(logits, labels, logits[::-1])
     assert {key: found[key] for key in plain} == plain
     assert found["f1_macro"] == pytest.approx(sk.f1_score(labels, logits.argmax(1), average="macro"))
+    few, wide = labels[:8] % 3, np.eye(5)[[0, 1, 2, 0, 0, 4, 2, 2]]  # nothing is or is called class 3
+    assert TEXT.metrics(wide, few)["f1_macro"] == pytest.approx(
+        sk.f1_score(few, wide.argmax(1), average="macro")
+    )
     assert TEXT.metrics(logits, None)["f1_macro"] is None
     assert TEXT.metrics(logits, np.where(np.arange(300) < 9, -1, labels))["f1_macro"] is None
 
