@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from itertools import product
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from edgekd.errors import PreconditionError, fault
 from edgekd.models.fold import fold_batch_norms
-from edgekd.quant.estimators import ESTIMATORS
-from edgekd.quant.fidelity import Fidelity, answers, fidelity
 from edgekd.quant.kept_float import keep_in_float
 from edgekd.quant.observe import observe
 from edgekd.quant.partial import leave_in_float
@@ -25,9 +23,10 @@ from edgekd.quant.tuning import tune
 from edgekd.quant.zero_share import zero_shares
 from edgekd.recipe_stages import PtqStage
 from edgekd.stages.base import StageContext
-from edgekd.stages.calibration import Calibration, calibration_batches, judging_batches
+from edgekd.stages.calibration import Calibration, calibration_batches
+from edgekd.stages.ptq_judge import Judge
 
-_CHECKED = 64  # calibration samples that decide between configurations where no target is set
+_PREFERRED = ("mse", "percentile", "min-max", "entropy")  # as they fared on real weights
 _SMOOTHED = 4  # batches that SmoothQuant looks at
 _RANKED = 32  # samples for each layer's sensitivity: divergences, unlike top-1, need few
 
@@ -47,6 +46,8 @@ class PtqSearch:
         self.facts: dict[str, Any] = {"method": recipe.method}
         self.corrections: dict[str, Tensor] = {}
         self.corrected = False
+        self.judge: Judge | None = None
+        self.met = False
 
     def run(self) -> QuantizedModel:
         recipe = self.recipe
@@ -62,8 +63,7 @@ class PtqSearch:
         self.observed = observe(
             model, calibration.batches, self._watch("calibrate", len(calibration.batches))
         )
-        self._prepare_judge(model, calibration)
-        model = self._choose(model)
+        self._choose(model, calibration)
         model = self._relax(model)
         self._tell(model)
         return model
@@ -82,81 +82,35 @@ class PtqSearch:
             "SmoothQuant found nothing to smooth: no layer norm is read by linear layers alone"
         )  # fmt: skip
 
-    # --- how candidates are judged
-
-    def _prepare_judge(self, model: QuantizedModel, calibration: Calibration) -> None:
-        """Against a target validation samples judge; without one a few calibration samples do."""
-        recipe = self.recipe
-        self.target: float | None = None
-        self.by_labels = recipe.max_accuracy_drop is not None
-        if recipe.min_agreement is None and not self.by_labels:
-            judge = calibration.batches[: -(-_CHECKED // len(calibration.batches[0]))]
-            self.judge, self.labels = judge, calibration.labels[: sum(map(len, judge))]
-            self.judged_on = calibration.facts["split"]
-        else:
-            found = judging_batches(self.context, recipe.tuning_samples)
-            self.judge, self.labels, self.judged_on = found.batches, found.labels, found.facts["split"]
-        self._reference: Tensor | None = None
-        self._float = model
-        self.baseline = 1.0
-        if self.by_labels:
-            if not (self.labels >= 0).all():
-                raise PreconditionError(
-                    fault(f"{self.context.name}.max_accuracy_drop", "the validation samples have no labels",
-                          fix="use min_agreement")
-                )  # fmt: skip
-            self.baseline = float((self.reference.argmax(1) == self.labels).float().mean())
-            self.target = self.baseline - float(recipe.max_accuracy_drop or 0)
-        elif recipe.min_agreement is not None:
-            self.target = recipe.min_agreement
-
-    @property
-    def reference(self) -> Tensor:
-        """The float network's logits on the judging samples; asked for before a bias is corrected."""
-        if self._reference is None:
-            self._float.set_phase("off")
-            self._reference = answers(self._float, self.judge)
-        return self._reference
-
-    def _score(self, model: QuantizedModel) -> tuple[float, Fidelity]:
-        logits = answers(model, self.judge)
-        close = fidelity(self.reference, logits)
-        if self.by_labels:
-            return float((logits.argmax(1) == self.labels).float().mean()), close
-        return (close.agreement if self.target is not None else close.score), close
-
-    # --- the steps
-
-    def _choose(self, model: QuantizedModel) -> QuantizedModel:
+    def _choose(self, model: QuantizedModel, calibration: Calibration) -> None:
         """Ranges and biases: the first candidate that reaches the target, or the best of all."""
         recipe = self.recipe
-        ranges = ["mse", "percentile", "min-max", "entropy"] if recipe.ranges == "auto" else [recipe.ranges]
-        assert set(ranges) <= set(ESTIMATORS)
+        ranges = list(_PREFERRED) if recipe.ranges == "auto" else [recipe.ranges]
         biases = [True, False] if recipe.bias_correction == "auto" else [recipe.bias_correction]
         candidates = list(product(ranges, biases))
-        if len(candidates) > 1 or self.target is not None:
-            _ = self.reference
-        self.corrections = bias_corrections(model, self.observed)
         tried: list[dict[str, Any]] = []
+        best = 0
+        judged = (
+            len(candidates) > 1 or recipe.min_agreement is not None or recipe.max_accuracy_drop is not None
+        )
+        self.judge = Judge(recipe, model, calibration, self.context) if judged else None
+        self.corrections = bias_corrections(model, self.observed)
 
-        def evaluate(position: int) -> float:
+        def evaluate(position: int, judge: Judge) -> float:
             self._apply(model, *candidates[position])
-            score, close = self._score(model)
+            score, close = judge.score(model)
             tried.append({"ranges": candidates[position][0], "bias_correction": candidates[position][1],
                           "score": score, **asdict(close)})  # fmt: skip
             self._watch("tune", len(candidates))(len(tried), 0)
             return score
 
-        best = 0
-        self.met: bool | None = None
-        if len(candidates) > 1 or self.target is not None:
-            tuned = tune(len(candidates), evaluate, baseline=self.baseline, target=self.target,
-                         max_trials=recipe.max_trials)  # fmt: skip
+        if self.judge is not None:
+            tuned = tune(len(candidates), partial(evaluate, judge=self.judge), baseline=self.judge.baseline,
+                         target=self.judge.target, max_trials=recipe.max_trials)  # fmt: skip
             best, self.met = tuned.best, tuned.met
         self._apply(model, *candidates[best])
         self.facts |= {"ranges_chosen": candidates[best][0], "bias_correction": candidates[best][1],
                        "trials": tried}  # fmt: skip
-        return model
 
     def _apply(self, model: QuantizedModel, ranges: str, correct: bool) -> None:
         set_ranges(model, self.observed, ranges, share=self.recipe.percentile)
@@ -167,11 +121,11 @@ class PtqSearch:
     def _relax(self, model: QuantizedModel) -> QuantizedModel:
         """Where the target does not hold: the most sensitive layers go back to float."""
         self.facts |= {"kept_float": [], "sensitivity": []}
-        if self.target is None or self.met:
+        judge, recipe = self.judge, self.recipe
+        if judge is None or judge.target is None or self.met:
             return model
-        recipe = self.recipe
         progress = self.context.progress
-        few = [batch[:_RANKED] for batch in self.judge[:1]]  # batches of texts differ in length
+        few = [batch[:_RANKED] for batch in judge.batches[:1]]  # batches of texts differ in length
         ranking = layer_sensitivity(
             model, few, seconds=recipe.sensitivity_seconds,
             progress=None if progress is None else lambda done, total: progress("sensitivity", done, total),
@@ -184,8 +138,8 @@ class PtqSearch:
             return other
 
         found = keep_in_float(
-            model, ranking, rebuild=rebuild, evaluate=lambda candidate: self._score(candidate)[0],
-            target=self.target, most=recipe.max_float_layers, macs=self.observed.macs,
+            model, ranking, rebuild=rebuild, evaluate=lambda candidate: judge.score(candidate)[0],
+            target=judge.target, most=recipe.max_float_layers, macs=self.observed.macs,
         )  # fmt: skip
         self.facts["kept_float"] = [asdict(each) for each in found.kept]
         self.facts["sensitivity"] = [_entry(each) for each in ranking]
@@ -193,10 +147,10 @@ class PtqSearch:
         self.notes += [f"{each.name} stays in float: {each.reason}; {each.macs_share:.1%} of the multiply-accumulates"
                        for each in found.kept]  # fmt: skip
         if not found.met:
-            what = "accuracy" if self.by_labels else "agreement"
+            what = judge.facts()["by"]
             self.notes.append(
-                f"the target is missed: {what} {found.score:.2%} on {self.judged_on} samples, wanted "
-                f"{self.target:.2%}; with {len(found.kept)} layers in float"
+                f"the target is missed: {what} {found.score:.2%} on {judge.split} samples, wanted "
+                f"{judge.target:.2%}; with {len(found.kept)} layers in float"
             )
         return found.model
 
@@ -207,9 +161,9 @@ class PtqSearch:
             "calibration_samples": self.observed.samples,
             "float_layers": model.float_layers,
             "ranges": len(model.quantizers),
-            "judged_on": {"split": self.judged_on, "samples": len(self.labels)},
-            "target": self.target,
-            "target_met": self.met if self.target is not None else None,
+            "judged_on": self.judge.facts() if self.judge else None,
+            "target": self.judge.target if self.judge else None,
+            "target_met": self.met if self.judge and self.judge.target is not None else None,
             "zero_shares": shares,
         }
         calibration = self.facts["calibration"]
