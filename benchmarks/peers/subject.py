@@ -1,8 +1,14 @@
-"""What is compressed: a timm model with its weights and samples, written down once for edgekd and every peer."""
+"""What is compressed: a timm model with its weights and samples, written down once for edgekd and every peer.
+
+Peers start from the file that ``torch.onnx`` writes, as their users do: edgekd's own fp32 file is laid out for
+ONNX Runtime, which not every peer expects (OpenVINO refused a vision transformer in it). It is what all files are
+measured against.
+"""
 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +31,8 @@ INPUT_NAME = "input"
 
 @dataclass(frozen=True)
 class Subject:
-    """One model and its folder, in which ``fp32.onnx``, ``weights.safetensors``, ``calibration.npy`` and
-    ``comparison.npy`` stand.
+    """One model and its folder, in which ``fp32.onnx`` (edgekd's), ``plain.onnx`` (torch's), ``weights.safetensors``,
+    ``calibration.npy`` and ``comparison.npy`` stand.
 
     Attributes:
         weights: where they come from, for the reader of a result.
@@ -86,18 +92,31 @@ def prepare_subject(
     np.save(folder / "comparison.npy", others)
     save_file({key: value.contiguous().clone() for key, value in module.state_dict().items()},
               folder / "weights.safetensors")  # fmt: skip
-    fp32 = folder / "fp32.onnx"
-    export_float(module, torch.zeros(2, *preprocess.input_shape), fp32, opset=OPSET)
+    fp32, example = folder / "fp32.onnx", torch.zeros(2, *preprocess.input_shape)
+    export_plain(module, example, folder / "plain.onnx")
+    export_float(module, example, fp32, opset=OPSET)
     expected = run_batches(open_session(fp32), others, batch=1)
     return Subject(name, architecture, weights, folder, preprocess, expected)
+
+
+def export_plain(module: nn.Module, example: Tensor, path: Path) -> None:
+    """``torch.onnx``'s own file: its exporter folds batch norms and constants."""
+    axes = {INPUT_NAME: {0: "batch"}, "output": {0: "batch"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter is deprecated, and tracing warns of every constant
+        torch.onnx.export(
+            module, (example,), str(path), dynamo=False, opset_version=OPSET, input_names=[INPUT_NAME],
+            output_names=["output"], dynamic_axes=axes,
+        )  # fmt: skip
 
 
 def write_job(subject: Subject, folder: Path, settings: dict[str, Any]) -> None:
     """The job folder of one peer; the files of the subject are linked into it."""
     folder.mkdir(parents=True, exist_ok=True)
-    for file in ("fp32.onnx", "weights.safetensors", "calibration.npy"):
-        (folder / file).unlink(missing_ok=True)
-        (folder / file).hardlink_to(subject.folder / file)
+    for file in ("plain.onnx", "weights.safetensors", "calibration.npy"):
+        link = folder / file.replace("plain", "fp32")
+        link.unlink(missing_ok=True)
+        link.hardlink_to(subject.folder / file)
     facts = {
         "timm": subject.timm, "input_name": INPUT_NAME, "opset": OPSET, "settings": settings,
         "preprocess": subject.preprocess.model_dump(),

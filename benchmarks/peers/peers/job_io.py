@@ -1,7 +1,8 @@
 """What the harness and a peer's script exchange. Runs inside the peer's environment: standard library and numpy.
 
-The folder holds ``fp32.onnx`` (batch dynamic, batch norms folded), ``weights.safetensors`` (of the timm model
-``job.json: timm``), ``calibration.npy`` and ``job.json``. The script leaves its model and ``result.json`` there.
+The folder holds ``fp32.onnx`` (as ``torch.onnx`` wrote it: batch dynamic, batch norms folded),
+``weights.safetensors`` (of the timm model ``job.json: timm``), ``calibration.npy`` and ``job.json``. The script
+leaves its model and ``result.json`` there.
 """
 
 from __future__ import annotations
