@@ -1,7 +1,8 @@
 """Drop whole residual blocks: which can go, which matters least, and how to let them go.
 
 A residual block is recognised by what it does: with all its parameters at zero it returns its input. (A block
-that ends in a ReLU returns its input where that came out of a ReLU.) No names, no types.
+that ends in a ReLU returns its input where that came out of a ReLU, one that ends in a layer norm where that
+came out of a layer norm.) No names, no types.
 
 Songwei Liu, Chao Zeng, Lianqiang Li, Chenqian Yan, Lean Fu, Xing Mei, Fangmin Chen, "FoldGPT: Simple and
 Effective Large Language Model Compression Scheme", 2024, arXiv 2407.00928, trains a gate per block
@@ -23,6 +24,8 @@ from torch.nn import functional as F
 from edgekd.models.surgery import Cut, record_cut, skip_module
 from edgekd.prune.proof import attempt
 from edgekd.prune.trial import make_visible
+
+_SAME_AFTER_NORM = 1e-3  # what the epsilon of a layer norm may take from values of size 1
 
 
 def find_blocks(module: nn.Module, example: Tensor) -> list[str]:
@@ -131,6 +134,8 @@ def _record(module: nn.Module, example: Tensor) -> dict[str, tuple[Tensor, Tenso
 
 @torch.no_grad()
 def _returns_its_input(block: nn.Module, given: Tensor) -> bool:
+    if not any(parameter.dim() > 1 for parameter in block.parameters()):
+        return False  # a norm on its own
     silent = copy.deepcopy(block)
     for parameter in silent.parameters():
         parameter.zero_()
@@ -138,7 +143,16 @@ def _returns_its_input(block: nn.Module, given: Tensor) -> bool:
         if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is not None:
             part.running_mean.zero_()
     answers, _ = attempt(lambda: silent(given), given.shape)
-    return answers is not None and bool(torch.equal(answers, given))
+    if answers is not None and bool(torch.equal(answers, given)):
+        return True
+    norms = [part for part in silent.modules() if isinstance(part, nn.LayerNorm) and part.elementwise_affine]
+    if not norms:
+        return False
+    for norm in norms:
+        norm.weight.fill_(1)
+    normal = F.layer_norm(given, given.shape[-1:])
+    answers, _ = attempt(lambda: silent(normal), given.shape)
+    return answers is not None and bool((answers - normal).abs().max() < _SAME_AFTER_NORM)
 
 
 @torch.no_grad()

@@ -60,21 +60,31 @@ def find_unit_groups(
         if named:
             groups.remove(group)
             skipped.append((group.root, f"excluded by the recipe: {named[0]}"))
-    heads: list[UnitGroup] = []
-    for options in variants:
-        if any(_matches(name, glob) for glob in exclude for name in options[0].layers):
-            continue
-        reasons = []
-        for option in options:
-            good, bad = proof.accepted([option])
-            heads += good
-            if good:
-                break
-            reasons += bad
-        else:
-            skipped += reasons[:1]
+    variants = [
+        options for options in variants
+        if not any(_matches(name, glob) for glob in exclude for name in options[0].layers)
+    ]  # fmt: skip
+    heads, more = _first_that_works(proof, variants)
+    skipped += more
     good, bad = proof.accepted([*groups, *heads])
     return good, skipped + bad
+
+
+def _first_that_works(proof: Proof, variants: list[list[UnitGroup]]) -> tuple[list[UnitGroup], Skipped]:
+    """One option of each attention layer, and why the others have none. Layers share their layout mostly, so
+    the likeliest options of all of them are tried together.
+    """
+    reasons: dict[str, str] = {}
+    found: dict[int, UnitGroup] = {}
+    for turn in range(max(map(len, variants), default=0)):
+        tried = {
+            k: options[turn] for k, options in enumerate(variants) if k not in found and turn < len(options)
+        }
+        good, bad = proof.accepted(list(tried.values()))
+        found |= {k: option for k, option in tried.items() if option in good}
+        reasons = dict(bad) | reasons
+    rest = [options[0].root for k, options in enumerate(variants) if k not in found]
+    return [found[k] for k in sorted(found)], [(root, reasons[root]) for root in rest]
 
 
 def _matches(name: str, glob: str) -> bool:

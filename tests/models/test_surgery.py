@@ -158,3 +158,19 @@ def test_a_cut_is_noted_on_copies():
     replay_cuts(module, [Cut(ranks={"0": 2})], where="t")
     assert cuts_of(copy.deepcopy(module)) == (Cut(ranks={"0": 2}),)
     assert isinstance(module[0], nn.Sequential) and module(torch.zeros(1, 4)).shape == (1, 2)
+
+
+def test_a_text_encoder_loses_heads_and_inner_width(text_folder, tmp_path):
+    loaded = resolve_model(f"hf:{text_folder('bert', classes=6)}", classes=6, input=InputRecipe(max_length=16),
+                           base=Path(), where="t", role="student")  # fmt: skip
+    ids = torch.from_numpy(loaded.preprocess.example(2))
+    groups, _ = find_unit_groups(loaded.module, ids)
+    assert {group.kind for group in groups} == {"heads", "channels"}
+    scores = unit_scores(loaded.module, groups, "l2")
+    counts = counts_for(groups, 0.5, round_to=8, scope="uniform", scores=scores)
+    model = pruned_copy(loaded.module, groups, counts, scores).eval()
+    assert sum(p.numel() for p in model.parameters()) < 0.7 * sum(
+        p.numel() for p in loaded.module.parameters()
+    )
+    with torch.no_grad():
+        assert torch.equal(load(save(tmp_path / "a", model, loaded))(ids), model(ids))

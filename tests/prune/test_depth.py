@@ -22,6 +22,33 @@ class Branch(nn.Module):
         return torch.relu(x + self.layer(x))
 
 
+class NormLast(nn.Module):
+    """As BERT's layers: the norm stands behind the sum."""
+
+    def __init__(self, residual: bool) -> None:
+        super().__init__()
+        self.residual = residual
+        self.layer, self.norm = nn.Linear(8, 8), nn.LayerNorm(8)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        y = torch.relu(self.layer(x))
+        return self.norm(x + y if self.residual else y)
+
+
+class Text(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm = nn.Embedding(20, 8), nn.LayerNorm(8)
+        self.layers = nn.ModuleList([NormLast(True), NormLast(False), NormLast(True)])
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.embed(ids))
+        for layer in self.layers:
+            x = layer(x, mask=None)
+        return self.head(x.mean(1))
+
+
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -37,6 +64,15 @@ class Net(nn.Module):
 def test_residual_blocks_are_found_and_a_plain_layer_of_equal_shapes_is_not():
     torch.manual_seed(0)
     assert find_blocks(Net().eval(), torch.zeros(2, 3, 8, 8)) == [f"blocks.{k}" for k in range(4)]
+
+
+def test_a_norm_behind_the_sum_is_no_hindrance():
+    torch.manual_seed(0)
+    ids = torch.arange(12).reshape(2, 6)
+    net = Text().eval()
+    assert find_blocks(net, ids) == ["layers.0", "layers.2"]
+    drop_blocks(net, ["layers.2"])
+    assert net(ids).shape == (2, 4)
 
 
 def test_the_block_that_does_least_goes_first_and_leaves_nothing():
