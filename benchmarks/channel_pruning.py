@@ -33,6 +33,7 @@ from edgekd.recipe_file import parse_recipe
 HERE = Path(__file__).parent
 AUGMENT = {"crop_padding": 2, "hflip": 0.5}
 TRAIN = {"batch_size": 128, "weight_decay": 0.05, "ema_decay": 0.99, "augment": AUGMENT}
+CACHE = {"teacher_cache": True, "cache_slots": 2}
 KD = {"kd": {"temperature": 3}, "ce": {"weight": 0.2}}
 OPSET = 20
 
@@ -67,10 +68,10 @@ def one(net: str, options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     dense_stage = {"distill": {**TRAIN, "epochs": options.dense_epochs, "lr": 2e-3, "objectives": {"ce": {}}}}
     dense = run(f"{net}-dense", scratch / "dense", data, [dense_stage], teacher=None, student=spec)
     prune = {
-        **TRAIN, "method": "channels", "macs": 0.5, "round_to": options.round_to, "saliency": options.saliency,
+        **TRAIN, **CACHE, "method": "channels", "macs": 0.5, "round_to": options.round_to, "saliency": options.saliency,
         "scope": options.scope, "steps": options.steps, "epochs": options.epochs, "lr": 1e-3, "objectives": KD,
     }  # fmt: skip
-    quantize = {**TRAIN, "epochs": 1, "lr": 1e-4, "objectives": KD}
+    quantize = {**TRAIN, **CACHE, "epochs": 1, "lr": 1e-4, "objectives": KD}
     teacher = scratch / "dense" / "stages" / "02-distill"
     stages = run(f"{net}-pruned", scratch / "pruned", data, [{"prune": prune}, {"quantize": quantize}],
                  teacher=str(teacher), student="same")  # fmt: skip
@@ -109,10 +110,10 @@ def one(net: str, options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("nets", nargs="*", default=["resnet18", "mobilenetv2"])
-    parser.add_argument("--train", type=int, default=20_000, help="training images")
+    parser.add_argument("--train", type=int, default=12_000, help="training images")
     parser.add_argument("--test", type=int, default=10_000, help="test images")
     parser.add_argument("--dense-epochs", type=int, default=6)
-    parser.add_argument("--epochs", type=int, default=5, help="after the last cut; one after each before")
+    parser.add_argument("--epochs", type=int, default=4, help="after the last cut; one after each before")
     parser.add_argument("--steps", type=int, default=2, help="cuts")
     parser.add_argument("--saliency", default="l2", choices=["l1", "l2", "taylor", "bn-scale"])
     parser.add_argument("--scope", default="uniform", choices=["uniform", "global"])
