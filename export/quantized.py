@@ -42,7 +42,7 @@ def frozen_for_export(model: QuantizedModel) -> QuantizedModel:
     """
     frozen = copy.deepcopy(model).cpu().eval()
     frozen.set_phase("frozen")
-    scales = {layer: scale for layer in frozen.model.modules() if (scale := _weight_scale(layer)) is not None}
+    scales = {layer: found for layer in frozen.model.modules() if (found := _weight_scale(layer)) is not None}
     bake_parametrizations(frozen.model)
     for layer, (scale, axis) in scales.items():
         parametrize.register_parametrization(layer, "weight", _WrittenWeight(scale, axis), unsafe=True)
