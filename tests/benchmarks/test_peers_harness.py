@@ -69,7 +69,9 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
 def test_a_file_equal_to_fp32_agrees_wholly(rows: dict[str, Row]) -> None:
     row = rows["edgekd"]
     assert (row.status, row.reason) == ("ok", None)
-    assert (row.agreement, row.max_abs_diff, row.sqnr_db, row.samples) == (1.0, 0.0, None, 6)
+    assert (row.agreement, row.samples) == (1.0, 6)
+    assert row.max_abs_diff is not None and row.max_abs_diff < 1e-4  # torch's own export against edgekd's
+    assert row.sqnr_db is None or row.sqnr_db > 80
     assert (row.quantize_s, row.peak_memory_bytes, row.notes) == (1.5, 1000, ["a note"])
     assert row.integer_ops == 0 and row.float_ops and row.coverage == 0.0
     assert row.speedup is not None and row.speedup.low <= row.speedup.value <= row.speedup.high
