@@ -43,7 +43,7 @@ def prepare(
         EnvironmentFailed: pip refuses, or takes longer than ``timeout_s`` in all.
     """
     if name == OWN:
-        own = {found.name.lower(): found.version for found in metadata.distributions()}
+        own = {found.name.lower().replace("_", "-"): found.version for found in metadata.distributions()}
         return Environment(Path(sys.executable), own)
     folder = cache_dir() / "peers" / name
     digest = hashlib.sha256(json.dumps([list(constraints), *map(list, steps)]).encode()).hexdigest()
@@ -81,4 +81,4 @@ def _install(
 def _versions(pip: Sequence[str]) -> dict[str, str]:
     output = run_bounded([*pip, "list", "--format", "json"], timeout_s=120).output
     listed = json.loads(output[output.index("[{") : output.rindex("}]") + 2])
-    return {entry["name"].lower(): entry["version"] for entry in listed}
+    return {entry["name"].lower().replace("_", "-"): entry["version"] for entry in listed}
