@@ -19,7 +19,9 @@ def compress(
     student: Annotated[
         str | None, typer.Option(help="As --teacher, or 'same' for the teacher itself.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Folder, .csv, .parquet, .npz, or builtin:NAME.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder, .csv, .jsonl, .parquet, .npz, or builtin:NAME.")
+    ] = None,
     device: Annotated[list[str] | None, typer.Option(help="Device name or file; may repeat.")] = None,
     max_latency_ms: Annotated[
         float | None, typer.Option(help="Fail when the deployed file is slower.")

@@ -27,6 +27,7 @@ def evaluate(
     text_column: Annotated[str, typer.Option(help="Of a table of texts.")] = "text",
     pair_column: Annotated[str | None, typer.Option(help="The second text; unset: text_pair.")] = None,
     label_column: Annotated[str, typer.Option(help="Of a table.")] = "label",
+    split_column: Annotated[str | None, typer.Option(help="Of a table; unset: split here.")] = None,
     label_separator: Annotated[str | None, typer.Option(help="Between several labels in one cell.")] = None,
     json_to: JsonOption = None,
 ) -> None:
@@ -51,7 +52,8 @@ def evaluate(
     with progress_bar() as progress:
         limits: dict[str, Any] = {f"max_{split}": max_samples} if split in ("train", "test") else {}
         columns: dict[str, Any] = {"text_column": text_column, "pair_column": pair_column,
-                                   "label_column": label_column, "label_separator": label_separator}  # fmt: skip
+                                   "label_column": label_column, "label_separator": label_separator,
+                                   "split_column": split_column}  # fmt: skip
         opened = open_data(
             DataRecipe(path=data, split_seed=split_seed, **limits, **columns), base=Path.cwd(),
             progress=progress, text=text,

@@ -30,6 +30,8 @@ def export(
     need_compress()
     import torch
 
+    from edgekd.artifact import write_text
+    from edgekd.errors import OutputError, fault
     from edgekd.export.write import export_float
     from edgekd.models.resolve import resolve_model
     from edgekd.recipe import InputRecipe
@@ -41,6 +43,12 @@ def export(
         base=Path.cwd(),
         where="export",
     )
+    for name, content in loaded.preprocess.files().items():  # a text model's tokenizer stands beside it
+        beside = output.parent / name
+        if beside.exists() and beside.read_text(encoding="utf-8", errors="replace") != content:
+            fix = "write the model into a folder of its own"
+            raise OutputError(fault(str(beside), "is another model's tokenizer", fix=fix))
+        write_text(beside, content)
     example = torch.from_numpy(loaded.preprocess.example(2))
     file = export_float(
         loaded.module, example, output, opset=opset or spec.opset_export,

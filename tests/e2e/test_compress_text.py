@@ -146,10 +146,25 @@ def test_check_export_and_profile_take_text(edgekd, whole, teacher, folder):
     found = edgekd("check", out / "deploy" / "cpu" / "model.onnx", "--json", "-").json()
     assert found["loads"] and found["sparsity"]["violations"] == 0
     exported = done(
-        edgekd, "export", teacher / "stages" / "02-distill", "-o", folder / "t.onnx", "--json", "-"
+        edgekd,
+        "export",
+        teacher / "stages" / "02-distill",
+        "-o",
+        folder / "exported" / "t.onnx",
+        "--json",
+        "-",
     ).json()
-    assert exported["input"] == [24] and (folder / "t.onnx").exists()
-    shown = done(edgekd, "profile", folder / "t.onnx", "--rounds", "1", "--runs", "5", "--shape", "1x10").out
+    assert exported["input"] == [24] and (folder / "exported" / "tokenizer.json").exists()
+    news = ("--data", folder / "news.csv", "--split-column", "split", "--json", "-")
+    found = edgekd("evaluate", folder / "exported" / "t.onnx", *news).json()
+    report = json.loads((teacher / "report.json").read_text())
+    assert found["samples"] == 64 and found["metrics"]["top1"] == report["stages"][-1]["metrics"]["top1"]
+    (folder / "exported" / "tokenizer.json").write_text("{}")
+    refused = edgekd("export", teacher / "stages" / "02-distill", "-o", folder / "exported" / "u.onnx")
+    assert refused.code == 2 and "another model's tokenizer" in refused.err
+    shown = done(
+        edgekd, "profile", folder / "exported" / "t.onnx", "--rounds", "1", "--runs", "5", "--shape", "1x10"
+    ).out
     assert "on 10 random tokens" in shown
 
 
