@@ -1,9 +1,9 @@
 """Every vision family at its native resolution: export, agreement, integer coverage, int8 against own fp32.
 
-The weights are random unless ``--pretrained`` (kernels do not care). Batch norms get random gammas and the
-statistics of real images, so that no channel is dead; the classifier is fitted to real images by least
-squares, so that a top-1 is a decision and not a tie. Latency: one thread, both files in processes of their
-own, rounds interleaved.
+The weights are random unless ``--pretrained`` (kernels do not care). Batch norms get the statistics of real
+images and the classifier is fitted to them by least squares; ``--steps`` trains a little before. A random
+network still turns one rounding into another answer, so judge the top-1 agreement on trained weights.
+Latency: one thread, both files in processes of their own, rounds interleaved.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200, help="for the agreement; 0 skips it")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=0, help="of training before the export")
     parser.add_argument("--pretrained", action="store_true")
     parser.add_argument("--keep", type=Path, help="a folder for the ONNX files")
     parser.add_argument("--name", default="vision-families-1-thread", help="of the result file")
@@ -77,7 +78,7 @@ def one(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """One model's row; a failure is a row that says why."""
     row: dict[str, Any] = {}
     try:
-        model, size = build(name, pretrained=options.pretrained, folder=options.photos)
+        model, size = build(name, pretrained=options.pretrained, folder=options.photos, steps=options.steps)
         seen = torch.from_numpy(photos(size, 32, options.photos, seed=1)[0])
         row["size"] = size
         float_file, integer_file = folder / f"{name}-fp32.onnx", folder / f"{name}-int8.onnx"
@@ -118,7 +119,7 @@ def one(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     return row
 
 
-def build(name: str, *, pretrained: bool, folder: Path | None) -> tuple[nn.Module, int]:
+def build(name: str, *, pretrained: bool, folder: Path | None, steps: int) -> tuple[nn.Module, int]:
     """The timm model in eval mode, and its native resolution."""
     import timm
 
@@ -126,16 +127,38 @@ def build(name: str, *, pretrained: bool, folder: Path | None) -> tuple[nn.Modul
     model = timm.create_model(name, pretrained=pretrained)
     size = int(model.pretrained_cfg["input_size"][-1])
     if not pretrained:
+        if steps:
+            train(model, size, steps, folder)
         inputs, labels = (torch.from_numpy(part) for part in photos(size, 96, folder, seed=2))
         norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         for norm in norms:
+            norm.reset_running_stats()
             norm.momentum = None  # the plain mean over the passes below
-            nn.init.uniform_(norm.weight, 0.5, 1.5)
         with torch.no_grad():
             if norms:
                 model.train()(inputs[:32])
             fit_classifier(model.eval(), inputs, labels)
     return model.eval(), size
+
+
+def train(model: nn.Module, size: int, steps: int, folder: Path | None) -> None:
+    """Some steps of AdamW at up to 96 pixels, or at the only resolution that the model takes."""
+    small = min(size, 96)
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(2, 3, small, small))
+    except (AssertionError, RuntimeError):
+        small = size
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    inputs, labels = (torch.from_numpy(part) for part in photos(small, 16 * steps, folder, seed=4))
+    model.train()
+    for batch, wanted in zip(inputs.split(16), labels.split(16), strict=True):
+        answer = model(batch)
+        answers = answer if isinstance(answer, (tuple, list)) else (answer,)
+        loss = torch.stack([nn.functional.cross_entropy(each, wanted) for each in answers]).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
 
 def fit_classifier(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> None:
