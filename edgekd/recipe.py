@@ -151,7 +151,9 @@ class Recipe(Strict):
                     )
         for stage in self.stages:
             if isinstance(stage, DistillStage) and stage.data is not None and "ce" in stage.objectives:
-                raise ValueError("stages: distill: data is read without labels, but objective 'ce' reads them")
+                raise ValueError(
+                    "stages: distill: data is read without labels, but objective 'ce' reads them"
+                )
         if not self.data.labels and any(
             "ce" in stage.objectives for stage in self.stages if isinstance(stage, TrainRecipe)
         ):

@@ -15,9 +15,9 @@ from torch import nn
 from edgekd.errors import ModelError, fault, nearest
 from edgekd.models.loaded import LoadedModel, Request
 from edgekd.models.preprocessing import from_declared, from_timm
+from edgekd.models.text_preprocessing import declared_text
 from edgekd.models.user_code import import_file, user_code
 from edgekd.models.weights import image_channels, load_checkpoint
-from edgekd.models.text_preprocessing import declared_text
 from edgekd.preprocess import Preprocess
 from edgekd.preprocess_text import AnyPreprocess
 
