@@ -86,7 +86,7 @@ def deploy(
     if isinstance(reference, QuantizedModel) and spec.name == "cpu" and recipe.export.choose == "fastest":
         trained = Variant(INT8, reference, file)
         chosen, rows = fastest(trained, example, folder, recipe=recipe, data=data, preprocess=preprocess,
-                               opset=opset, metadata=metadata, progress=progress)  # fmt: skip
+                               opset=opset, metadata=metadata, kernels=spec.kernel_rule, progress=progress)  # fmt: skip
         if chosen is not trained:
             reference, file = chosen.model, chosen.file
             warnings.append(explain(chosen, rows))

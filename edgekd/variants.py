@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -62,13 +62,16 @@ def fastest(
     preprocess: AnyPreprocess,
     opset: int,
     metadata: Mapping[str, str],
+    kernels: Literal["x86", "arm"],
     progress: Progress | None,
 ) -> tuple[Variant, list[dict[str, Any]]]:
     """The variant to deploy, its file in the place of ``int8``'s, and a row for each that was tried."""
     settings, path = recipe.profile, int8.file.path
     threads = settings.threads[0]
     with ExitStack() as stack:
-        variants = write_variants(int8, example, folder, opset=opset, metadata=metadata, threads=threads)
+        variants = write_variants(
+            int8, example, folder, opset=opset, metadata=metadata, threads=threads, kernels=kernels
+        )
         for variant in variants[1:]:
             stack.callback(variant.file.path.unlink, missing_ok=True)
         measured = measure(
@@ -105,7 +108,14 @@ def explain(chosen: Variant, rows: list[dict[str, Any]]) -> str:
 
 
 def write_variants(
-    int8: Variant, example: Tensor, folder: Path, *, opset: int, metadata: Mapping[str, str], threads: int
+    int8: Variant,
+    example: Tensor,
+    folder: Path,
+    *,
+    opset: int,
+    metadata: Mapping[str, str],
+    threads: int,
+    kernels: Literal["x86", "arm"] = "x86",
 ) -> list[Variant]:
     """``int8`` itself, a mix where a block loses, and float; files with hidden names beside it."""
     assert isinstance(int8.model, QuantizedModel)
@@ -124,7 +134,9 @@ def write_variants(
             mixed = leave_in_float(int8.model, reasons, example, blocks=slow)
         except PreconditionError:
             return found  # the rest cannot stand alone; float and integers remain
-        file = export_quantized(mixed, example, folder / ".mixed.onnx.tmp", opset=opset, metadata=metadata)
+        file = export_quantized(
+            mixed, example, folder / ".mixed.onnx.tmp", opset=opset, metadata=metadata, kernels=kernels
+        )
         found.insert(1, Variant(MIXED, mixed, file, reasons))
     return found
 

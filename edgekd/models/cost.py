@@ -35,7 +35,9 @@ def measure_cost(module: nn.Module, sample: tuple[int, int, int] | Tensor) -> Co
     An ONNX black box is counted from its graph.
     """
     if isinstance(module, BlackBox):
-        return Cost(*graph_cost(module.path, tuple(sample.shape[1:]) if isinstance(sample, Tensor) else sample))
+        return Cost(
+            *graph_cost(module.path, tuple(sample.shape[1:]) if isinstance(sample, Tensor) else sample)
+        )
     weights = effective_parameters(module)
     return Cost(
         params=sum(weight.numel() for weight in weights),

@@ -68,7 +68,8 @@ def require_same_input(teacher: AnyPreprocess, student: AnyPreprocess, where: st
     """
     if type(teacher) is not type(student):
         raise ModelError(fault(where, "teacher and student must both take images, or both text"))
-    if isinstance(teacher, TextPreprocess) and isinstance(student, TextPreprocess):
-        if not teacher.same_ids(student):
-            fix = "choose a student with the teacher's tokenizer"
-            raise ModelError(fault(where, "the student has another vocabulary than the teacher", fix=fix))
+    if not isinstance(teacher, TextPreprocess) or not isinstance(student, TextPreprocess):
+        return
+    if not teacher.same_ids(student):
+        fix = "choose a student with the teacher's tokenizer"
+        raise ModelError(fault(where, "the student has another vocabulary than the teacher", fix=fix))
