@@ -10,6 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from edgekd.errors import ExportError, fault, nearest
 from edgekd.export.grouped import holds_groups
 from edgekd.export.weights import StoredWeight, load_onnx, stored_weights
@@ -91,5 +93,12 @@ def _reason(weight: StoredWeight, pattern: Pattern, layers: Collection[str] | No
         return None if weight.layer in layers else "dense by choice"
     if weight.group > 1 or holds_groups(weight.values):
         return "grouped or depthwise convolution"
-    size = weight.values.shape[weight.reduction]
+    size = _real_size(weight)
     return f"reduction axis {size} is not a multiple of {pattern.m}" if size % pattern.m else None
+
+
+def _real_size(weight: StoredWeight) -> int:
+    """Without the zeros that :mod:`edgekd.export.align` appends to the reduction axis."""
+    rows = np.moveaxis(weight.values, weight.reduction, 0)
+    used = np.flatnonzero(rows.reshape(len(rows), -1).any(axis=1))
+    return int(used[-1]) + 1 if len(used) else len(rows)
