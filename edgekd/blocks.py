@@ -36,7 +36,7 @@ def compare_blocks(
     """What each block costs in the two files, in the order of execution of the first.
 
     An operator that the runtime made itself (a conversion, a change of layout) has no module's name. It
-    counts for the block before it.
+    counts for the block before it, at the start for the first.
 
     Args:
         layers: names of the convolution and linear layers; only their blocks are compared.
@@ -49,12 +49,15 @@ def compare_blocks(
 def _sums(costs: Sequence[OperatorCost], blocks: Sequence[str]) -> dict[str, float]:
     known = set(blocks)
     sums: dict[str, float] = defaultdict(float)
-    current = None
+    current, before = None, 0.0
     for cost in sorted(costs, key=lambda cost: cost.position):
         path = cost.node.split("/")[0]
         current = next((name for name in _prefixes(path) if name in known), current)
-        if current is not None:
-            sums[current] += cost.mean_us
+        if current is None:
+            before += cost.mean_us
+            continue
+        sums[current] += cost.mean_us + before
+        before = 0.0
     return sums
 
 
