@@ -66,6 +66,7 @@ SMALL = {
         {"prune": {"epochs": 1, "batch_size": 32, "objectives": KD, "augment": {"hflip": 0}}},
         {"quantize": {"epochs": 1, "batch_size": 32, "objectives": KD, "augment": {"hflip": 0}}},
     ],
+    "export": {"choose": "as-trained"},
     "profile": {"rounds": 1, "runs": 5, "warmup": 1},
 }
 

@@ -19,6 +19,7 @@ stages:
   - distill: {epochs: 7, batch_size: 32, lr: 1.0e-2, teacher_cache: true, augment: {hflip: 0}, objectives: {kd: {temperature: 3}, ce: {weight: 0.2}}}
   - prune: {epochs: 3, batch_size: 32, lr: 5.0e-3, permute: true, saliency: wanda, teacher_cache: true, augment: {hflip: 0}, objectives: {kd: {temperature: 3}, ce: {weight: 0.2}}}
   - quantize: {epochs: 2, batch_size: 32, lr: 1.0e-3, augment: {hflip: 0}, objectives: {kd: {temperature: 3}, ce: {weight: 0.2}}}
+export: {choose: as-trained}
 profile: {rounds: 2, runs: 20, warmup: 2}
 """  # noqa: E501
 
