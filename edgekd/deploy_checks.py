@@ -78,6 +78,7 @@ def quantization_facts(
     return {
         "scheme": spec.scheme, "integer_ops": report.integer_ops, "float_ops": report.float_ops,
         "coverage": report.coverage, "rule": report.rule, "float_nodes": report.float_nodes,
+        "float_products": report.float_products, "mac_coverage": report.mac_coverage,
         "rules": {rule: asdict(each) for rule, each in reports.items()},
     }  # fmt: skip
 

@@ -39,6 +39,10 @@ def _guarantees(entry: DeployFacts) -> dict[str, str]:
         total = quantization.integer_ops + quantization.float_ops
         nodes = f"{quantization.integer_ops} of {total} convolutions and linears"
         told["integer kernels"] = f"{percent(quantization.coverage)} ({nodes})"
+        if quantization.mac_coverage is not None:
+            told["integer MACs"] = f"{percent(quantization.mac_coverage)} of convolutions and linears"
+        if quantization.float_products:
+            told["attention"] = f"{plural(quantization.float_products, 'product')} of activations in float"
         told["scheme"] = clean(quantization.scheme)
     if (parity := entry.parity) is not None:
         told["parity"] = f"same top-1 on {percent(parity.agreement)} of {plural(parity.samples, 'sample')}"

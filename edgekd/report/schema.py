@@ -191,12 +191,18 @@ class Sparsity(_Open):
 
 
 class Quantization(_Open):
-    """Convolution and linear nodes of the runtime's optimized graph."""
+    """Convolution and linear nodes of the runtime's optimized graph.
+
+    ``float_products`` counts products of two activations (attention) in float; they are no part of the
+    coverage. ``mac_coverage`` weights the coverage by multiply-accumulates.
+    """
 
     scheme: str
     integer_ops: Count
     float_ops: Count
     coverage: Fraction
+    mac_coverage: Fraction | None = None
+    float_products: Count = 0
     float_nodes: list[NamedReason] = Field(default_factory=list)
 
 

@@ -52,3 +52,9 @@ def test_float_against_float_is_no_loss(tried: dict[str, Any]) -> None:
     own = [v for v in verdicts(Report.model_validate(tried)) if "fp32" in v.text or "float" in v.text]
     assert any("deployed in float: integers are not faster" in v.text for v in own)
     assert not any("SLOWER" in v.text and "student" in v.text for v in own)
+
+
+def test_attention_in_float_is_told_beside_the_coverage(document: dict[str, Any]) -> None:
+    document["deploy"][0]["quantization"] |= {"float_products": 24, "mac_coverage": 0.9712}
+    text = render_markdown(Report.model_validate(document))
+    assert "24 products of activations in float" in text and "97.12% of convolutions" in text
