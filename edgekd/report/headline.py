@@ -52,11 +52,16 @@ def title(report: Report) -> str:
 
 
 def model_name(spec: str) -> str:
-    """A spec as a reader says it: ``timm:resnet18@a/b.pt`` is ``resnet18``, ``torch:a/b.py:f`` ``b.py:f``."""
+    """A spec as a reader says it: ``timm:resnet18@a/b.pt`` is ``resnet18``, ``torch:a/b.py:f`` ``b.py:f``.
+
+    A stage's folder goes by its run: ``a/flowers/stages/02-distill`` is ``flowers``.
+    """
     scheme, _, rest = spec.partition(":")
     rest = rest if scheme in ("timm", "torch", "onnx", "hf") and rest else spec
-    name = rest.partition("@")[0].rstrip("/")
-    return name.rpartition("/")[2] or spec
+    name, _, settings = rest.partition("@")[0].partition("?")
+    parts = name.rstrip("/").split("/")
+    told = parts[-3] if len(parts) > 2 and parts[-2] == "stages" else parts[-1]
+    return f"{told or spec} ({settings.replace('&', ', ')})" if settings else told or spec
 
 
 def subtitle(report: Report) -> str:

@@ -21,6 +21,7 @@ from edgekd.report.format import (
     quantity,
     ratio,
 )
+from edgekd.report.headline import model_name
 from edgekd.report.markdown import escape_markdown
 from edgekd.report.tables import deploy_table, files_table, latency_table, operators_table, stages_table
 from edgekd.report.verdict import verdicts
@@ -140,3 +141,17 @@ def test_broken_pattern_is_a_bad_verdict(document: dict[str, Any]) -> None:
 )
 def test_numbers_as_text(got: str, wanted: str) -> None:
     assert got == wanted
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("timm:resnet18@a/b.pt", "resnet18"),
+        ("torch:a/b.py:f", "b.py:f"),
+        ("runs/flowers/stages/02-distill", "flowers"),
+        ("same?layers=3&vocabulary=task", "same (layers=3, vocabulary=task)"),
+        ("models/bert/", "bert"),
+    ],
+)
+def test_a_model_is_called_what_a_reader_calls_it(spec: str, said: str) -> None:
+    assert model_name(spec) == said
