@@ -18,7 +18,9 @@ def test_one_of_the_measured_files_goes_out(edgekd, recipe, tmp_path):
     assert file.stat().st_size == chosen["size_bytes"] == entry["size_bytes"]
     assert sha256(file.read_bytes()).hexdigest() == entry["sha256"]
     assert (entry["quantization"] is None) == (chosen["name"] == "fp32")
-    assert entry["sparsity"]["violations"] == 0 and entry["parity"]["agreement"] > 0.95  # hardly trained: ties
+    assert (
+        entry["sparsity"]["violations"] == 0 and entry["parity"]["agreement"] > 0.95
+    )  # hardly trained: ties
     assert rows["int8"]["size_bytes"] < rows["fp32"]["size_bytes"]
     assert all(row["p50_ms"] > 0 and 0 < row["validation_score"] <= 1 for row in rows.values())
     left = sorted(path.name for path in file.parent.iterdir())
