@@ -27,14 +27,14 @@ _BAR = 0.95
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="*", type=int, default=[0, 2], choices=[0, 2])
+    parser.add_argument("models", nargs="*", type=int, choices=[0, 2], help="Lite0, Lite2; both of them")
     parser.add_argument("--crops", type=int, default=10)
     parser.add_argument("--ranges", default="mse")
     options = parser.parse_args()
     unpacked(PACKAGES["code"])
     files = sorted((unpacked(_PHOTOS) / "foolbox" / "data").glob("imagenet_*.jpg"))
     result: dict[str, Any] = {"photos": len(files), "crops_per_photo": options.crops, "bar": _BAR}
-    for number in options.models:
+    for number in options.models or (0, 2):
         unpacked(PACKAGES[number])
         folds = [_fold(number, files, fold, options.crops, options.ranges) for fold in (0, 1)]
         samples = sum(fold["samples"] for fold in folds)
