@@ -27,7 +27,7 @@ _BAR = 0.95
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="*", type=int, choices=[0, 2], help="Lite0, Lite2; both of them")
+    parser.add_argument("models", nargs="*", type=int, help="0 and 2: Lite0, Lite2")
     parser.add_argument("--crops", type=int, default=10)
     parser.add_argument("--ranges", default="mse")
     options = parser.parse_args()

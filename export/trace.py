@@ -76,6 +76,7 @@ def _no_graph_dump() -> Iterator[None]:
     (``setup_onnx_logging``), and so switches it on each time.
     """
     switch = torch._C._jit_set_onnx_log_enabled
+    switch(False)  # somebody's own export may have switched it on before
     torch._C._jit_set_onnx_log_enabled = lambda enabled: None
     try:
         yield
