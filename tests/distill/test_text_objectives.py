@@ -120,7 +120,7 @@ def test_longer_padding_changes_no_loss_and_all_learn(text_folder, width):
     assert len(loss.adapters) == (0 if width is None else 3)
     _, _, padded = losses(student, teacher, ALL, torch.cat([ids, torch.zeros(2, 4, dtype=torch.long)], dim=1))
     for name in ALL:
-        assert padded[name].item() == pytest.approx(parts[name].item(), rel=1e-4, abs=1e-8)
+        assert padded[name].item() == pytest.approx(parts[name].item(), rel=2e-3, abs=1e-8)
     assert all(parts[name] > 0 for name in ALL if width or name != "embedding")
     if width is None:
         assert parts["embedding"].item() == pytest.approx(0, abs=1e-9)  # inherited whole
