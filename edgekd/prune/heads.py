@@ -9,7 +9,7 @@ offered; :mod:`edgekd.prune.proof` takes the first that leaves the function alon
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 
@@ -172,39 +172,34 @@ def _tables(owner: nn.Module, path: str, heads: int, known: set[str]) -> Iterato
 
 def _before(graph: CallGraph, ends: list[Call]) -> tuple[list[str], list[str]]:
     """The nearest weighing layers that feed ``ends``, and the norms on the way."""
-    layers: dict[str, None] = {}
-    norms: dict[str, None] = {}
-    stack, seen = [value for end in ends for value in end.inputs], set()
-    while stack:
-        producer = graph.producer(stack.pop())
-        if producer is None or producer.index in seen:
-            continue
-        seen.add(producer.index)
-        if producer.op in _WEIGHING:
-            layers[producer.site.module] = None
-            continue
-        if producer.op in ("batch_norm", "layer_norm"):
-            norms[producer.site.module] = None
-        stack += producer.inputs
-    return list(layers), list(norms)
+
+    def makers(call: Call) -> list[Call]:
+        return [maker for value in call.inputs if (maker := graph.producer(value)) is not None]
+
+    return _nearest(ends, makers)
 
 
 def _behind(graph: CallGraph, start: Call) -> tuple[list[str], list[str]]:
     """The next weighing layers behind ``start``, and the norms on the way."""
+    return _nearest([start], lambda call: [each for value in call.outputs for each in graph.consumers(value)])
+
+
+def _nearest(starts: list[Call], step: Callable[[Call], list[Call]]) -> tuple[list[str], list[str]]:
+    """The weighing layers that ``step`` reaches first from ``starts``, and the norms on the way."""
     layers: dict[str, None] = {}
     norms: dict[str, None] = {}
-    stack, seen = list(start.outputs), set()
+    stack, seen = [each for start in starts for each in step(start)], set()
     while stack:
-        for call in graph.consumers(stack.pop()):
-            if call.index in seen:
-                continue
-            seen.add(call.index)
-            if call.op in _WEIGHING:
-                layers[call.site.module] = None
-                continue
-            if call.op in ("batch_norm", "layer_norm"):
-                norms[call.site.module] = None
-            stack += call.outputs
+        call = stack.pop()
+        if call.index in seen:
+            continue
+        seen.add(call.index)
+        if call.op in _WEIGHING:
+            layers[call.site.module] = None
+            continue
+        if call.op in ("batch_norm", "layer_norm"):
+            norms[call.site.module] = None
+        stack += step(call)
     return list(layers), list(norms)
 
 

@@ -111,16 +111,27 @@ def losses(student, teacher, objectives, ids):
 ALL = {"hidden": {}, "embedding": {}, "minilm-v2": {}, "kd": {}}
 
 
+@torch.no_grad()
+def apart(module):
+    """Sharper attention and logits: the divergence of two nearly equal distributions is mostly rounding."""
+    for name, parameter in module.named_parameters():
+        if "query" in name or "key" in name:
+            parameter.mul_(3)
+        elif name.startswith("head"):
+            parameter.mul_(30)
+
+
 @pytest.mark.parametrize("width", [None, 16])
 def test_longer_padding_changes_no_loss_and_all_learn(text_folder, width):
     teacher = load(text_folder())
     student = derive_student(teacher, Smaller(layers=2, width=width), "x")
+    apart(student.module)
     ids = torch.from_numpy(teacher.preprocess(["the oil price rose in the gulf", "grain"]))
     loss, total, parts = losses(student, teacher, ALL, ids)
     assert len(loss.adapters) == (0 if width is None else 3)
     _, _, padded = losses(student, teacher, ALL, torch.cat([ids, torch.zeros(2, 4, dtype=torch.long)], dim=1))
     for name in ALL:
-        assert padded[name].item() == pytest.approx(parts[name].item(), rel=2e-3, abs=1e-8)
+        assert padded[name].item() == pytest.approx(parts[name].item(), rel=1e-5, abs=1e-8)
     assert all(parts[name] > 0 for name in ALL if width or name != "embedding")
     if width is None:
         assert parts["embedding"].item() == pytest.approx(0, abs=1e-9)  # inherited whole

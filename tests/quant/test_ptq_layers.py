@@ -181,15 +181,19 @@ def net_like(model: nn.Module) -> nn.Module:
     return other
 
 
-def test_sensitivity_finds_the_layer_that_was_made_sensitive() -> None:
-    """One huge weight in each of a layer's channels leaves no steps for the others."""
-    x = images()
+@torch.no_grad()
+def sensitive(x: torch.Tensor) -> Convs:
+    """One huge weight in each channel of the layer ``group`` leaves no steps for the others."""
     model = net(Convs)
-    with torch.no_grad():
-        model.group.weight[:, 0, 0, 0] = 40.0
-        model.group.bias -= 40 * F.relu(model.depth(F.relu(model.stem(x)))).mean((0, 2, 3))[
-            ::4
-        ].repeat_interleave(4)
+    model.group.weight[:, 0, 0, 0] = 40.0
+    mean = F.relu(model.depth(F.relu(model.stem(x)))).mean((0, 2, 3))
+    model.group.bias -= 40 * mean[::4].repeat_interleave(4)
+    return model
+
+
+def test_sensitivity_finds_the_layer_that_was_made_sensitive() -> None:
+    x = images()
+    model = sensitive(x)
     quantized, _ = ptq(model, x)
     quantized.train()
     ranking = layer_sensitivity(quantized, [x])
@@ -215,12 +219,8 @@ def test_little_time_measures_blocks() -> None:
 
 def test_the_fewest_layers_stay_in_float_and_tell_their_cost() -> None:
     x = images()
-    model = net(Convs)
+    model = sensitive(x)
     with torch.no_grad():
-        model.group.weight[:, 0, 0, 0] = 40.0
-        model.group.bias -= 40 * F.relu(model.depth(F.relu(model.stem(x)))).mean((0, 2, 3))[
-            ::4
-        ].repeat_interleave(4)
         expected, weight = model(x), model.group.weight.clone()
     quantized, seen = ptq(model, x)
     ranking = layer_sensitivity(quantized, [x])

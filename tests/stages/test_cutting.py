@@ -7,12 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from accelerate import Accelerator
 
-from edgekd.data.open import open_data
 from edgekd.errors import PreconditionError
 from edgekd.models.resolve import resolve_model
-from edgekd.recipe import DataRecipe, InputRecipe
+from edgekd.recipe import InputRecipe
 from edgekd.recipe_stages import (
     AugmentRecipe,
     ChannelStage,
@@ -23,7 +21,6 @@ from edgekd.recipe_stages import (
     QuantizeStage,
 )
 from edgekd.stages import STAGES
-from edgekd.stages.base import StageContext
 from edgekd.stages.prune_channels import PruneChannels
 
 KD = {"kd": ObjectiveRecipe(temperature=2)}
@@ -61,25 +58,6 @@ class Net(nn.Module):
 def net(num_classes=10, in_chans=1):
     return Net(num_classes, in_chans)
 """
-
-
-@pytest.fixture
-def context(nets, digits_teacher, tmp_path):
-    data = open_data(DataRecipe(path="builtin:digits", max_train=256), base=nets)
-    teacher = resolve_model(digits_teacher, classes=10, input=InputRecipe(), base=nets, where="t")
-    return StageContext(
-        name="stage", folder=tmp_path / "stage", cache_folder=tmp_path / "cache", data=data,
-        preprocess=teacher.preprocess, teacher=teacher.module, classes=10, seed=0, scheme="u8s8",
-        accelerator=Accelerator(cpu=True), workers=0,
-    )  # fmt: skip
-
-
-@pytest.fixture
-def student(nets, digits_teacher):
-    loaded = resolve_model(
-        digits_teacher, classes=10, input=InputRecipe(), base=nets, where="s", role="student"
-    )
-    return loaded.module.requires_grad_(True)
 
 
 @pytest.fixture
