@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    ?= edgekd-demo
 
-.PHONY: install demo test lint types contracts wheel check constraints clean
+.PHONY: install system demo test lint types contracts wheel check constraints clean
 
 install: $(VENV)/.installed
 
@@ -14,6 +14,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[compress,dev]'
 	@touch $@
+
+# What some tests drive and a person has or has not: a real sshd, an emulated Arm core, a compiler for its counter.
+SYSTEM := openssh-server openssh-client qemu-user gcc libc6-dev
+system:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		export DEBIAN_FRONTEND=noninteractive; \
+		dpkg -s $(SYSTEM) >/dev/null 2>&1 || \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends $(SYSTEM) >/dev/null; }; \
+	else echo "make system: needs root and apt; tests that lack a program are skipped: $(SYSTEM)"; fi
 
 demo: install
 	$(BIN)/edgekd demo --out $(OUT) --resume

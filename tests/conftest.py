@@ -7,6 +7,7 @@ import copy
 import io
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,6 +70,21 @@ SMALL = {
     "export": {"choose": "as-trained"},
     "profile": {"rounds": 1, "runs": 5, "warmup": 1},
 }
+
+
+@pytest.fixture(scope="session")
+def needs() -> Callable[..., str]:
+    """``needs("sshd")``: the program's path. Without it the test is skipped, under CI it fails."""
+
+    def find(program: str) -> str:
+        # Servers are in sbin, which an ordinary user's PATH leaves out.
+        found = shutil.which(program) or shutil.which(program, path="/usr/local/sbin:/usr/sbin:/sbin")
+        if not found:
+            told = f"{program} is not installed: make system"
+            (pytest.fail if os.environ.get("EDGEKD_CI") == "1" else pytest.skip)(told)
+        return str(found)
+
+    return find
 
 
 @dataclass(frozen=True)
