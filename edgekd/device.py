@@ -10,82 +10,28 @@ import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 
 from edgekd.artifact import write_text
 from edgekd.cpu import CpuFacts, detect_cpu
+from edgekd.device_parts import ArmLevel, Fact, JetPack, PowerMode, RuntimeSupport, Trouble
+from edgekd.device_spec import DeviceSpec
 from edgekd.errors import DeviceError, fault, nearest
 
+__all__ = [
+    "DeviceSpec", "Fact", "add_device", "check_opset", "list_devices", "load_device", "parse_device",
+    "user_devices_dir",
+]  # fmt: skip
 # The C loader is ten times faster and not always built.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SEE = "see: edgekd devices show cpu --yaml"
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Fact(_Strict):
-    """One figure about a board. ``unit`` must be written, and may be empty for what has none."""
-
-    key: str = Field(min_length=1)
-    value: bool | int | float | str
-    unit: str
-    source: str = Field(min_length=1)
-
-
-class DeviceSpec(_Strict):
-    """A board's description.
-
-    Attributes:
-        opset_max: the highest ONNX opset that the board's runtime loads; a newer file is refused.
-        opset_export: the opset that edgekd writes for this board.
-        scheme: how activations are quantized: ``u8s8`` (uint8 x int8), ``u8s8-reduce-range`` (7-bit weights,
-            for x86 without VNNI), ``s8s8`` (symmetric, zero point 0, for TensorRT).
-        kernel_rule: which of ONNX Runtime's fusion rules the kernel-coverage gate reads the file under.
-        int8: the runtime has int8 kernels on this hardware.
-        sparse_2to4: runtime and hardware both make use of 2:4 weights.
-        memory_bytes: of the smallest variant sold.
-    """
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
-    title: str = Field(min_length=1)
-    arch: Literal["x86_64", "aarch64"]
-    cores: int = Field(ge=1)
-    runtime: Literal["onnxruntime", "tensorrt"]
-    runtime_version: str = Field(pattern=r"^\d+(\.\d+)*$")
-    opset_min: int = Field(ge=7)
-    opset_max: int
-    opset_export: int
-    scheme: Literal["u8s8", "u8s8-reduce-range", "s8s8"]
-    kernel_rule: Literal["x86", "arm"]
-    int8: bool
-    sparse_2to4: bool
-    memory_bytes: int = Field(gt=0)
-    facts: tuple[Fact, ...]
-
-    @model_validator(mode="after")
-    def _consistent(self) -> DeviceSpec:
-        if not self.opset_min <= self.opset_export <= self.opset_max:
-            raise ValueError("opset_export must lie between opset_min and opset_max")
-        if self.runtime == "tensorrt" and self.scheme != "s8s8":
-            raise ValueError("scheme must be s8s8: TensorRT takes symmetric int8 alone")
-        if self.scheme == "u8s8-reduce-range" and self.arch != "x86_64":
-            raise ValueError("scheme u8s8-reduce-range is for x86_64 without VNNI")
-        keys = [fact.key for fact in self.facts]
-        if repeated := next((key for key in keys if keys.count(key) > 1), None):
-            raise ValueError(f"facts: {repeated!r} stands twice")
-        return self
-
-    def fact(self, key: str) -> Fact | None:
-        return next((fact for fact in self.facts if fact.key == key), None)
-
-    def to_yaml(self) -> str:
-        """The whole description, in the form that :func:`load_device` reads."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+_PARTS: dict[str, type[BaseModel]] = {
+    "facts": Fact, "arm": ArmLevel, "power_modes": PowerMode, "jetpacks": JetPack,
+    "runtimes": RuntimeSupport, "trouble": Trouble,
+}  # fmt: skip
 
 
 def user_devices_dir() -> Path:
@@ -109,6 +55,9 @@ def load_device(name_or_path: str | Path) -> DeviceSpec:
         DeviceError: no such device or file, or the file is wrong; one line.
     """
     text = str(name_or_path)
+    name, at, version = text.rpartition("@")
+    if at and name in list_devices():
+        return load_device(name).with_jetpack(version)
     if isinstance(name_or_path, Path) or text.endswith((".yaml", ".yml")) or os.sep in text:
         return _from_file(Path(text))
     shipped = _shipped()
@@ -156,7 +105,9 @@ def check_opset(spec: DeviceSpec, opset: int) -> None:
     """Raise :class:`DeviceError` when the board's runtime cannot load a file of this opset."""
     if not spec.opset_min <= opset <= spec.opset_max:
         runtime = {"onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}[spec.runtime]
-        what = f"its {runtime} {spec.runtime_version} cannot take the opset"
+        jetpack = spec.chosen_jetpack() if spec.runtime == "tensorrt" else None
+        system = f" of JetPack {jetpack.version}" if jetpack else ""
+        what = f"its {runtime} {spec.runtime_version}{system} cannot take the opset"
         allowed, fix = f"{spec.opset_min} to {spec.opset_max}", f"export with opset {spec.opset_export}"
         raise DeviceError(fault(f"device {spec.name}", what, got=opset, allowed=allowed, fix=fix))
 
@@ -191,12 +142,13 @@ def _first_problem(error: ValidationError, where: str) -> str:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     spot = f"{where}: {path}" if path else where
     if problem["type"] == "extra_forbidden":
-        known = Fact.model_fields if location[0] == "facts" else DeviceSpec.model_fields
+        part = _PARTS.get(str(location[0])) if len(location) > 1 else None
+        known = (part or DeviceSpec).model_fields
         return fault(spot, "unknown key", got=location[-1], fix=nearest(str(location[-1]), known))
     if problem["type"] == "missing":
         return fault(spot, "is missing", fix=_SEE)
-    if not path:
-        return fault(where, problem["msg"].removeprefix("Value error, "))
+    if problem["type"] == "value_error":
+        return fault(spot, problem["msg"].removeprefix("Value error, "))
     if "expected" in problem.get("ctx", {}):
         return fault(spot, "not a known value", got=problem["input"], allowed=str(problem["ctx"]["expected"]))
     return fault(spot, problem["msg"], got=problem["input"])

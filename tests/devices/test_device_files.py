@@ -8,6 +8,7 @@ import pytest
 
 from edgekd.cpu import CpuFacts, detect_cpu
 from edgekd.device import DeviceSpec, add_device, check_opset, list_devices, load_device, parse_device
+from edgekd.device_facts import fact_number
 from edgekd.errors import DeviceError
 
 SHIPPED = sorted(path.stem for path in (Path(__file__).parents[2] / "devices").glob("*.yaml"))
@@ -190,3 +191,23 @@ def test_an_unreadable_machine_still_gives_a_description() -> None:
 def test_an_unknown_architecture_is_one_line() -> None:
     with pytest.raises(DeviceError, match="cpu: unknown architecture; got 'riscv64'"):
         detect_cpu(machine="riscv64")
+
+
+def test_a_known_fact_is_read_in_its_own_unit() -> None:
+    mhz = parse_device(VALID.replace("value: 1.8, unit: GHz", "value: 1800, unit: MHz"), where="f")
+    assert fact_number(mhz, "cpu_clock_max") == pytest.approx(1.8)
+    assert fact_number(mhz, "mem_bw_theoretical") is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("unit: GHz", "unit: GiB", r"facts\[0\]: not a unit of cpu_clock_max; got 'GiB'; allowed: GHz, MHz"),
+        ("value: 1.8", "value: fast", r"facts\[0\]: the value of cpu_clock_max is not a number; got 'fast'"),
+        ("value: 1.8", "value: -1", r"facts\[0\]: the value of cpu_clock_max is out of range; got -1"),
+    ],
+)
+def test_a_figure_that_edgekd_computes_with_has_a_fitting_unit(before: str, after: str, message: str) -> None:
+    with pytest.raises(DeviceError, match=message) as caught:
+        parse_device(VALID.replace(before, after), where="board.yaml")
+    assert str(caught.value).startswith("board.yaml: ") and "\n" not in str(caught.value)
