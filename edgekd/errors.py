@@ -9,6 +9,7 @@
     │   ├── DataError              a missing folder, a broken image, an empty class, labels that do not fit
     │   ├── ModelError             an unknown model, a checkpoint that does not fit, classes that differ
     │   ├── ModelFileError         an ONNX file that is truncated, corrupt or not what the verb needs
+    │   ├── HostError              a board that ssh cannot reach, that refuses, or lacks what a measurement needs
     │   ├── OutputError            a read-only or full disk, a directory that holds another run
     │   └── TrainingDivergedError  NaN or exploding loss: names the step and the sample ids
     ├── PreconditionError          a stage cannot start on this model (exit 2: it asks for the impossible)
@@ -56,6 +57,10 @@ class ModelError(UserInputError):
 
 
 class ModelFileError(UserInputError):
+    pass
+
+
+class HostError(UserInputError):
     pass
 
 

@@ -1,0 +1,26 @@
+"""Latency on a board that ``ssh`` reaches: measured there, reported here, nothing left behind.
+
+Names are loaded on first use, as in :mod:`edgekd.profiles`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgekd.profiles.ssh.destination import SshOptions
+    from edgekd.profiles.ssh.script import run_script
+
+__all__ = ["SshOptions", "run_script"]
+
+_HOMES = {
+    "SshOptions": "destination",
+    "run_script": "script",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,166 @@
+"""A board: a real sshd on the loopback interface, in a throw-away configuration, with programs of our own."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from edgekd.profiles.ssh import SshOptions
+
+PATIENCE_SECONDS = 20.0
+
+
+@dataclass
+class Board:
+    """What a login finds there.
+
+    Attributes:
+        tmp: its TMPDIR; every test must leave it empty.
+        bin: first folder of its PATH.
+        home: its HOME.
+        folder: keys, configuration and known hosts, on the caller's side.
+    """
+
+    folder: Path
+    port: int
+    name: str = "board"
+
+    @property
+    def tmp(self) -> Path:
+        return self.folder / "tmp"
+
+    @property
+    def bin(self) -> Path:
+        return self.folder / "bin"
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def options(self) -> SshOptions:
+        return SshOptions(config=self.folder / "config")
+
+    def program(self, name: str, text: str) -> Path:
+        """Put a shell script on the board's PATH."""
+        path = self.bin / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        return path
+
+    def python(self, executable: str = sys.executable) -> None:
+        """What ``python3`` is there."""
+        self.program("python3", f'exec "{executable}" "$@"')
+
+    def processes(self) -> dict[int, str]:
+        """What runs there now: process id to command line."""
+        found = {}
+        mark = f"EDGEKD_TEST_BOARD={self.folder}".encode()
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    found[int(entry.name)] = (
+                        (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    )
+        return found
+
+    def left(self) -> tuple[list[str], dict[int, str]]:
+        """Files and processes, once those that are about to go have gone."""
+        wait_until(lambda: not self.processes() and not list(self.tmp.iterdir()), must=False)
+        return sorted(str(path.relative_to(self.tmp)) for path in self.tmp.rglob("*")), self.processes()
+
+
+def wait_until(happened: Callable[[], object], *, must: bool = True) -> None:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not happened():
+        if time.monotonic() > end:
+            assert not must, "it did not happen"
+            return
+        time.sleep(0.01)
+
+
+def _write_config(board: Board) -> None:
+    (board.folder / "config").write_text(
+        f"""Host {board.name}
+HostName 127.0.0.1
+Port {board.port}
+User {getpass.getuser()}
+IdentityFile "{board.folder}/id"
+IdentitiesOnly yes
+IdentityAgent none
+UserKnownHostsFile "{board.folder}/known_hosts"
+GlobalKnownHostsFile /dev/null
+"""
+    )
+
+
+@pytest.fixture(scope="session")
+def running_board(needs: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
+    sshd, keygen, _ = needs("sshd"), needs("ssh-keygen"), needs("ssh")
+    folder = tmp_path_factory.mktemp("board")
+    for name in ("id", "host_key", "other_key"):
+        subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        board = Board(folder, probe.getsockname()[1])
+    for path in (board.tmp, board.bin, board.home):
+        path.mkdir()
+    shutil.copy(folder / "id.pub", folder / "authorized_keys")
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd insists, whatever its configuration
+    (folder / "sshd_config").write_text(
+        f"""Port {board.port}
+ListenAddress 127.0.0.1
+HostKey {folder}/host_key
+PidFile none
+AuthorizedKeysFile {folder}/authorized_keys
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+PrintMotd no
+MaxStartups 100
+SetEnv PATH={board.bin}:{os.environ["PATH"]} TMPDIR={board.tmp} HOME={board.home} EDGEKD_TEST_BOARD={folder}
+"""
+    )
+    with (folder / "sshd.log").open("wb") as log:
+        server = subprocess.Popen([sshd, "-D", "-e", "-f", folder / "sshd_config"], stderr=log)
+    try:
+        wait_until(lambda: _listens(board.port) or server.poll() is not None)
+        assert server.poll() is None, (folder / "sshd.log").read_text()
+        yield board
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def board(running_board: Board) -> Iterator[Board]:
+    """The board as it is when new; after the test nothing of ours may be left on it."""
+    key = (running_board.folder / "host_key.pub").read_text()
+    (running_board.folder / "known_hosts").write_text(f"[127.0.0.1]:{running_board.port} {key}")
+    _write_config(running_board)
+    for program in running_board.bin.iterdir():
+        program.unlink()
+    shutil.rmtree(running_board.home)
+    running_board.home.mkdir()
+    running_board.python()
+    yield running_board
+    assert running_board.left() == ([], {})
