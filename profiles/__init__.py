@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgekd.profiles.onnx_file import OnnxSummary, read_summary
     from edgekd.profiles.operators import OperatorCost, profile_operators
     from edgekd.profiles.report import LatencyReport
+    from edgekd.profiles.runtimes import in_each_runtime
     from edgekd.profiles.session import open_session, run_batches
     from edgekd.profiles.statistics import Ratio
 
@@ -25,6 +26,7 @@ __all__ = [
     "OnnxSummary",
     "OperatorCost",
     "Ratio",
+    "in_each_runtime",
     "measure",
     "open_session",
     "profile_operators",
@@ -40,6 +42,7 @@ _HOMES = {
     "OnnxSummary": "onnx_file",
     "OperatorCost": "operators",
     "Ratio": "statistics",
+    "in_each_runtime": "runtimes",
     "measure": "measurement",
     "open_session": "session",
     "profile_operators": "operators",

@@ -11,14 +11,18 @@ class CautionKind(StrEnum):
 
     GOVERNOR = "governor"
     CORES_SHARED = "cores-shared"
+    STOLEN = "stolen"
     TOO_MANY_THREADS = "too-many-threads"
     SWAP = "swap"
     THROTTLED = "throttled"
+    CLOCK_MOVED = "clock-moved"
+    TEMPERATURE = "temperature"
     FEW_SAMPLES = "few-samples"
     OUTLIERS = "outliers"
     DRIFT = "drift"
     SPREAD = "spread"
     TWO_LEVELS = "two-levels"
+    TARGET_MISSED = "target-missed"
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,16 @@
-"""The state of the machine around a measurement, and what it says against the numbers.
+"""The state of the machine around a measurement, read from Linux; elsewhere everything stays empty.
 
-Linux tells; on other systems everything stays empty and nothing is warned of.
+Standard library only: a board's agent can carry this file. What the state says against the numbers is in
+``machine_cautions.py``.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekd.profiles.cautions import Caution, CautionKind
-
 _TICKS_PER_SECOND = 100  # USER_HZ: fixed at 100 in what Linux shows to user space
-_SHARED_CORES = 0.5
-_MIN_SECONDS = 0.3  # below, the ticks of /proc/stat are too coarse
 
 
 @dataclass(frozen=True)
@@ -25,6 +23,9 @@ class MachineState:
         swapped_pages: pages swapped in or out since boot.
         throttle_events: thermal throttle events since boot.
         throttled_now: a Raspberry Pi's firmware says that it lowers the clock now.
+        stolen_seconds: of ``busy_seconds``, what the hypervisor gave to other machines.
+        clocks_mhz: of each core now.
+        temperatures_c: name and degrees Celsius of each thermal zone.
     """
 
     governors: frozenset[str]
@@ -32,6 +33,19 @@ class MachineState:
     swapped_pages: int
     throttle_events: int
     throttled_now: bool
+    stolen_seconds: float = 0.0
+    clocks_mhz: tuple[float, ...] = ()
+    temperatures_c: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def clock_mhz(self) -> float | None:
+        """Of the fastest core: the one that has just worked, when the others idle."""
+        return max(self.clocks_mhz, default=None)
+
+    @property
+    def temperature_c(self) -> float | None:
+        """Of the hottest zone."""
+        return max((degrees for _, degrees in self.temperatures_c), default=None)
 
 
 def read_machine(root: Path = Path("/")) -> MachineState:
@@ -43,57 +57,49 @@ def read_machine(root: Path = Path("/")) -> MachineState:
     counts = [_read(path) for path in cpus.glob("cpu[0-9]*/thermal_throttle/*_throttle_count")]
     # Bits 0 to 3: under-voltage, frequency capped, throttled, soft temperature limit, all as of now.
     firmware = _read(root / "sys/devices/platform/soc/soc:firmware/get_throttled").strip()
+    busy, stolen = _processor_seconds(_read(root / "proc/stat"))
     return MachineState(
         governors=frozenset(
             filter(None, (_read(p).strip() for p in cpus.glob("cpu[0-9]*/cpufreq/scaling_governor")))
         ),
-        busy_seconds=_busy_seconds(_read(root / "proc/stat")),
+        busy_seconds=busy,
         swapped_pages=sum(int(pages) for pages in swapped),
         throttle_events=sum(int(count) for count in counts if count.strip().isdigit()),
         throttled_now=bool(int(firmware, 16) & 0xF) if firmware else False,
+        stolen_seconds=stolen,
+        clocks_mhz=_clocks(root),
+        temperatures_c=_temperatures(root / "sys/class/thermal"),
     )
 
 
-def machine_cautions(
-    before: MachineState, after: MachineState, *, threads: int, cores: int, seconds: float, own_seconds: float
-) -> list[Caution]:
-    """What happened to the machine between two looks.
-
-    Args:
-        cores: cores that the measurement may use.
-        seconds: wall time between the looks.
-        own_seconds: processor time that the measured models used in it.
-    """
-    found = []
-    if threads > cores:
-        text = f"{threads} threads on {cores} cores: they take turns"
-        found.append(Caution(CautionKind.TOO_MANY_THREADS, text))
-    if slow := sorted(after.governors - {"performance"}):
-        text = f"the clock governor is {', '.join(slow)}, not performance: short runs may see a low clock"
-        found.append(Caution(CautionKind.GOVERNOR, text))
-    if before.busy_seconds is not None and after.busy_seconds is not None and seconds >= _MIN_SECONDS:
-        others = max(0.0, (after.busy_seconds - before.busy_seconds - own_seconds) / seconds)
-        if others >= _SHARED_CORES:
-            text = (
-                f"other processes used {others:.1f} of {cores} cores meanwhile: stop them and measure again"
-            )
-            found.append(Caution(CautionKind.CORES_SHARED, text))
-    if after.swapped_pages > before.swapped_pages:
-        pages = after.swapped_pages - before.swapped_pages
-        text = f"{pages} pages were swapped during the rounds: memory is short"
-        found.append(Caution(CautionKind.SWAP, text))
-    if after.throttle_events > before.throttle_events or after.throttled_now:
-        text = "the processor was throttled meanwhile: cool it, or check the power supply, and measure again"
-        found.append(Caution(CautionKind.THROTTLED, text))
-    return found
-
-
-def _busy_seconds(stat: str) -> float | None:
+def _processor_seconds(stat: str) -> tuple[float | None, float]:
+    """Busy with what was stolen, and stolen alone."""
     fields = stat.split("\n", 1)[0].split()
     if len(fields) < 9 or fields[0] != "cpu":
-        return None
+        return None, 0.0
     user, nice, system, _idle, _iowait, irq, softirq, steal = (int(field) for field in fields[1:9])
-    return (user + nice + system + irq + softirq + steal) / _TICKS_PER_SECOND
+    busy = user + nice + system + irq + softirq + steal
+    return busy / _TICKS_PER_SECOND, steal / _TICKS_PER_SECOND
+
+
+def _clocks(root: Path) -> tuple[float, ...]:
+    """From the frequency driver (kHz), else from what x86 writes into ``cpuinfo``."""
+    paths = sorted((root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
+    read = [_read(path).strip() for path in paths]
+    if found := tuple(int(text) / 1000 for text in read if text.isdigit()):
+        return found
+    cpuinfo = _read(root / "proc/cpuinfo")
+    return tuple(float(text) for text in re.findall(r"^cpu MHz\s*:\s*([\d.]+)", cpuinfo, re.MULTILINE))
+
+
+def _temperatures(folder: Path) -> tuple[tuple[str, float], ...]:
+    """Zones that answer; the kernel gives thousandths of a degree."""
+    found = []
+    for zone in sorted(folder.glob("thermal_zone[0-9]*")):
+        text = _read(zone / "temp").strip()
+        if re.fullmatch(r"-?\d+", text):
+            found.append((_read(zone / "type").strip() or zone.name, int(text) / 1000))
+    return tuple(found)
 
 
 def _read(path: Path) -> str:

@@ -9,23 +9,22 @@ A B C, B C A, C A B, so that heat, clock and other users hit all alike and none 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgekd.artifact import sha256_file
-from edgekd.cpu import usable_cores
 from edgekd.errors import UserInputError, fault
 from edgekd.profiles.inputs import Shape
-from edgekd.profiles.machine import MachineState, machine_cautions, read_machine
-from edgekd.profiles.onnx_file import read_summary
-from edgekd.profiles.process import WorkerRunner
-from edgekd.profiles.report import LatencyReport, sample_cautions, sample_facts
-from edgekd.profiles.runner import Opened, Runner, RunnerFactory, RunSettings
+from edgekd.profiles.interleave import Case, Progress, run_cases
+from edgekd.profiles.machine import MachineState, read_machine
+from edgekd.profiles.plan import DEFAULT_SECONDS, DEFAULT_TARGET, FixedRounds, Plan, UntilKnown
+from edgekd.profiles.process import start_runner
+from edgekd.profiles.report import LatencyReport
+from edgekd.profiles.runner import RunnerFactory, RunSettings
+from edgekd.profiles.runtimes import runtime_of
 from edgekd.profiles.statistics import Ratio, ratio
 
-Progress = Callable[[int, int, str], None]
+_NO_LIMIT = 10**9  # runs of a round that ends by its seconds
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,21 @@ def measure(
     shape: Shape = None,
     device: str = "cpu",
     max_seconds_per_round: float = 10.0,
+    seconds: float | None = None,
+    target: float | None = None,
+    streams: int = 1,
+    runtime: str | Mapping[str, str] | None = None,
+    provider: str | Mapping[str, str] = "cpu",
     progress: Progress | None = None,
-    runner_factory: RunnerFactory = WorkerRunner,
+    runner_factory: RunnerFactory = start_runner,
     read_state: Callable[[], MachineState] = read_machine,
     clock: Callable[[], float] = time.monotonic,
 ) -> Measurement:
-    """Measure ONNX files on this machine, interleaved.
+    """Measure model files on this machine, interleaved.
+
+    Either so many rounds of so many runs, or, with ``seconds`` or ``target``, until the median is known:
+    then the number of rounds and runs and the length of the warm-up follow (:mod:`edgekd.profiles.plan`,
+    :func:`edgekd.profiles.timing.warm_up_until_stable`).
 
     Args:
         models: label to file; a label may stand for the same file as another.
@@ -71,87 +79,58 @@ def measure(
         batch, shape: of the random inputs, as in :func:`edgekd.profiles.inputs.random_inputs`.
         device: name that the reports carry.
         max_seconds_per_round: a slow model makes fewer runs rather than take longer than this a turn.
-        progress: called with turns done, turns in all and the label that comes next.
+        seconds: that each file may take at most (10 where only ``target`` is given). A model so slow that
+            one turn takes longer still has that turn.
+        target: half the width of the median's 95 % interval, as a fraction of it (0.02 where only
+            ``seconds`` is given): reached by all files, the measurement ends.
+        streams: callers of each model at the same time; latencies are then those under that load.
+        runtime: for all files or by label; None is the one that the suffix belongs to.
+        provider: of ONNX Runtime (``cpu``, ``xnnpack``, ``cuda``, ``tensorrt``, ``openvino``), for all
+            files or by label.
+        progress: called with how much is done, of how much, and the label that comes next.
 
     Raises:
         ModelFileError: a file is missing, broken, or needs ``shape``.
-        UserInputError: a number below its least value.
+        MissingDependencyError: a runtime or provider is not installed; the line says what is.
+        UserInputError: a number below its least value, an unknown runtime or provider.
         EdgeKDError: a measuring process was killed or crashed.
     """
-    _check(models, threads=threads, rounds=rounds, runs=runs, warmup=warmup, batch=batch)
-    if max_seconds_per_round <= 0:
-        raise UserInputError(
-            fault("measure: max_seconds_per_round", "must be above 0", got=max_seconds_per_round)
-        )
+    _check(models, threads=threads, rounds=rounds, runs=runs, warmup=warmup, batch=batch, streams=streams)
+    for name, value in (
+        ("max_seconds_per_round", max_seconds_per_round),
+        ("seconds", seconds),
+        ("target", target),
+    ):
+        if value is not None and not value > 0:
+            raise UserInputError(fault(f"measure: {name}", "must be above 0", got=value))
+    plan: Plan = FixedRounds(rounds)
     settings = RunSettings(
-        threads=threads,
-        batch=batch,
-        shape=_fixed(shape),
-        runs=runs,
-        warmup=warmup,
-        max_seconds_per_round=max_seconds_per_round,
-    )
-    paths = {label: Path(path) for label, path in models.items()}
-    precisions = {label: read_summary(path).precision for label, path in paths.items()}
-    digests = {label: sha256_file(path) for label, path in paths.items()}
-    order = [label for turn in range(rounds) for label in _rotated(list(paths), turn)]
-    with ExitStack() as stack:
-        runners: dict[str, Runner] = {}
-        opened: dict[str, Opened] = {}
-        for label, path in paths.items():
-            runners[label] = runner_factory(path, settings)
-            stack.callback(runners[label].close)
-            opened[label] = runners[label].open()
-        before, start = read_state(), clock()
-        samples = _interleave(runners, order, progress)
-        seconds, after = clock() - start, read_state()
-        finished = {label: runner.finish() for label, runner in runners.items()}
-    around = machine_cautions(
-        before,
-        after,
-        threads=threads,
-        cores=usable_cores(),
-        seconds=seconds,
-        own_seconds=sum(each.cpu_seconds for each in finished.values()),
-    )
-    reports = {
-        label: LatencyReport(
-            device=device,
-            runtime=opened[label].runtime,
-            runtime_version=opened[label].runtime_version,
-            threads=threads,
-            batch=batch,
-            precision=precisions[label],
-            peak_memory_bytes=finished[label].peak_memory_bytes,
-            base_memory_bytes=opened[label].base_memory_bytes,
-            model_sha256=digests[label],
-            load_ms=opened[label].load_ms,
-            first_inference_ms=opened[label].first_inference_ms,
-            inputs=opened[label].inputs,
-            warnings=(*around, *sample_cautions(samples[label])),
-            **sample_facts(samples[label]),
+        threads=threads, batch=batch, shape=_fixed(shape), streams=streams,
+        runs=runs, warmup=warmup, max_seconds_per_round=max_seconds_per_round,
+    )  # fmt: skip
+    if seconds is not None or target is not None:
+        plan = until = UntilKnown(seconds or DEFAULT_SECONDS, target or DEFAULT_TARGET, len(models))
+        settings = replace(
+            settings, runs=_NO_LIMIT, warmup=0, max_seconds_per_round=until.round_seconds, until_stable=True
         )
-        for label in paths
-    }
-    return Measurement(reports, tuple(order))
+    cases = {}
+    for label, path in models.items():
+        chosen = runtime_of(Path(path), _of(runtime, label)).name
+        at = _of(provider, label) or "cpu"
+        if at != "cpu" and chosen != "onnxruntime":
+            raise UserInputError(
+                fault(f"provider {at!r}", f"belongs to onnxruntime; {label} runs in {chosen}", allowed="cpu")
+            )
+        cases[label] = Case(Path(path), replace(settings, runtime=chosen, provider=at))
+    reports, order = run_cases(
+        cases, plan, device=device, progress=progress, runner_factory=runner_factory,
+        read_state=read_state, clock=clock,
+    )  # fmt: skip
+    return Measurement(reports, order)
 
 
-def _interleave(
-    runners: Mapping[str, Runner], order: Sequence[str], progress: Progress | None
-) -> dict[str, list[list[float]]]:
-    samples: dict[str, list[list[float]]] = {label: [] for label in runners}
-    for turn, label in enumerate(order):
-        if progress:
-            progress(turn, len(order), label)
-        samples[label].append(runners[label].round())
-    if progress:
-        progress(len(order), len(order), "")
-    return samples
-
-
-def _rotated(labels: list[str], turn: int) -> list[str]:
-    start = turn % len(labels)
-    return labels[start:] + labels[:start]
+def _of(choice: str | Mapping[str, str] | None, label: str) -> str | None:
+    return choice.get(label) if isinstance(choice, Mapping) else choice
 
 
 def _fixed(shape: Shape) -> tuple[int, ...] | dict[str, tuple[int, ...]] | None:

@@ -11,12 +11,14 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from edgekd import errors
 from edgekd.errors import EdgeKDError, ModelFileError, fault
-from edgekd.profiles.runner import Finished, Opened, RunSettings
+from edgekd.profiles.runner import Finished, Opened, Runner, RunSettings
+from edgekd.profiles.runtimes import RUNTIMES
 
 _START_SECONDS = 300.0
 _CLOSE_SECONDS = 2.0
@@ -24,8 +26,18 @@ _CLOSE_SECONDS = 2.0
 _COMMAND = (sys.executable, "-P", "-m", "edgekd.profiles.worker")
 
 
+def start_runner(path: Path, settings: RunSettings) -> Runner:
+    """A process for the file: one of ours, or a runtime's own program."""
+    runtime = RUNTIMES[settings.runtime]
+    if runtime.in_worker:
+        return WorkerRunner(path, settings)
+    module = import_module(f"edgekd.profiles.runtimes.{runtime.module}")
+    runner: Runner = module.start(path, settings)
+    return runner
+
+
 class WorkerRunner:
-    """Runs one ONNX file with ONNX Runtime in its own process. Not one thread of it is awake between rounds.
+    """Runs one file with its runtime in a process of its own. Not one thread of it is awake between rounds.
 
     Args:
         command: argument list that starts the worker.

@@ -9,7 +9,14 @@ from typing import Any, Literal
 import numpy as np
 
 from edgekd.profiles.cautions import Caution, CautionKind
-from edgekd.profiles.statistics import drift, outliers, relative_spread, summarise, two_levels
+from edgekd.profiles.statistics import (
+    drift,
+    median_interval,
+    outliers,
+    relative_spread,
+    summarise,
+    two_levels,
+)
 
 MIN_SAMPLES = 30  # below, p99 and often p90 are the largest sample
 _OUTLIER_SHARE = 0.05
@@ -27,6 +34,9 @@ class LatencyReport:
         peak_memory_bytes: peak resident memory of the process that ran the file alone, Python included.
         base_memory_bytes: what that process held before it opened the file.
         inputs: shape of each input that was fed, by name.
+        provider: where the runtime computed, such as ``cuda`` of ONNX Runtime.
+        streams: callers at the same time.
+        clocks_mhz, temperatures_c: before, and after each turn of any model; empty where nothing tells.
         first_inference_ms: the first inference after loading, with cold caches and no warm-up.
         rounds_ms: the raw samples, in the order in which they were taken.
     """
@@ -54,11 +64,26 @@ class LatencyReport:
     warnings: tuple[Caution, ...] = ()
     validated: bool = True
     inputs: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    provider: str = "cpu"
+    streams: int = 1
+    clocks_mhz: tuple[float, ...] = ()
+    temperatures_c: tuple[float, ...] = ()
     kind: Literal["measured"] = field(default="measured", init=False)
 
     @property
     def round_medians_ms(self) -> tuple[float, ...]:
         return tuple(float(np.median(samples)) for samples in self.rounds_ms)
+
+    @property
+    def p50_interval_ms(self) -> tuple[float, float]:
+        """Of the rounds' medians, with 95 % from six rounds on; of fewer, their range."""
+        low, high, _ = median_interval(self.round_medians_ms)
+        return low, high
+
+    @property
+    def items_per_second(self) -> float:
+        """Throughput: each stream starts its next batch when it has the last one (Little's law)."""
+        return self.streams * self.batch * 1e3 / self.mean_ms
 
     def to_json(self, *, raw: bool = False) -> dict[str, Any]:
         """A latency entry of ``report.json``; with ``raw`` every sample too."""
@@ -88,6 +113,12 @@ class LatencyReport:
             "round_medians_ms": list(self.round_medians_ms),
             "outlier_share": self.outlier_share,
             "inputs": {name: list(shape) for name, shape in self.inputs.items()},
+            "provider": self.provider,
+            "streams": self.streams,
+            "items_per_second": self.items_per_second,
+            "p50_interval_ms": list(self.p50_interval_ms),
+            "clocks_mhz": list(self.clocks_mhz),
+            "temperatures_c": list(self.temperatures_c),
         }
         if raw:
             entry["rounds_ms"] = [list(samples) for samples in self.rounds_ms]

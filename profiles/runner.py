@@ -10,7 +10,16 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How one model is run. ``shape`` is as in :func:`edgekd.profiles.inputs.random_inputs`."""
+    """How one model is run.
+
+    Attributes:
+        shape: as in :func:`edgekd.profiles.inputs.random_inputs`.
+        runs: of each round, and of each stream.
+        runtime: a name of :data:`edgekd.profiles.runtimes.RUNTIMES`.
+        provider: of the runtime, such as ``cuda`` of ONNX Runtime.
+        streams: callers at the same time; 1 is one inference after another.
+        until_stable: warm up until the model no longer gets faster, ``warmup`` inferences at least.
+    """
 
     threads: int = 1
     batch: int = 1
@@ -19,11 +28,21 @@ class RunSettings:
     warmup: int = 10
     max_seconds_per_round: float = 10.0
     seed: int = 0
+    runtime: str = "onnxruntime"
+    provider: str = "cpu"
+    streams: int = 1
+    until_stable: bool = False
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What is known once the model is loaded and has run once. ``inputs``: shapes by name."""
+    """What is known once the model is loaded and has run once.
+
+    Attributes:
+        inputs: shapes by name.
+        provider: where the runtime really computes.
+        precision: where the file does not tell and the runtime does.
+    """
 
     runtime: str
     runtime_version: str
@@ -31,14 +50,23 @@ class Opened:
     first_inference_ms: float
     base_memory_bytes: int
     inputs: dict[str, list[int]] = field(default_factory=dict)
+    provider: str = "cpu"
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What is known after the last round. ``cpu_seconds``: processor time since the model was opened."""
+    """What is known after the last round.
+
+    Attributes:
+        cpu_seconds: processor time since the model was opened.
+        wait_seconds: time since then in which the model could have run but another had its core; None where
+            the system does not tell.
+    """
 
     peak_memory_bytes: int
     cpu_seconds: float
+    wait_seconds: float | None = None
 
 
 class Runner(Protocol):
@@ -79,6 +107,7 @@ class MockRunner:
     Args:
         latency_ms: of inference number ``i``, counted from 0 and over warm-ups too.
         events: every call is appended as ``(name, call)``; shared between runners it shows their order.
+        wait_seconds: what it says that it waited for others.
     """
 
     def __init__(
@@ -88,12 +117,14 @@ class MockRunner:
         latency_ms: Callable[[int], float],
         clock: FakeClock,
         events: list[tuple[str, str]],
+        wait_seconds: float | None = None,
     ) -> None:
         self.name = name
         self.settings = settings
         self.latency_ms = latency_ms
         self.clock = clock
         self.events = events
+        self.wait_seconds = wait_seconds
         self.count = 0
         self.busy_seconds = 0.0
 
@@ -112,12 +143,13 @@ class MockRunner:
             warmup=self.settings.warmup,
             runs=self.settings.runs,
             max_seconds=self.settings.max_seconds_per_round,
+            until_stable=self.settings.until_stable,
             clock=self.clock,
         )
 
     def finish(self) -> Finished:
         self.events.append((self.name, "finish"))
-        return Finished(peak_memory_bytes=2000, cpu_seconds=self.busy_seconds)
+        return Finished(peak_memory_bytes=2000, cpu_seconds=self.busy_seconds, wait_seconds=self.wait_seconds)
 
     def close(self) -> None:
         self.events.append((self.name, "close"))

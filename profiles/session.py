@@ -13,6 +13,7 @@ import numpy as np
 
 from edgekd.errors import MissingDependencyError, ModelFileError, fault
 from edgekd.profiles.onnx_file import read_summary
+from edgekd.profiles.runtimes.providers import check_provider, check_used, provider_arguments
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -49,16 +50,18 @@ def open_session(
     path: Path,
     *,
     threads: int = 1,
+    provider: str = "cpu",
     kernel_rule: Literal["x86", "arm"] | None = None,
     optimized_to: Path | None = None,
     profile_to: Path | None = None,
 ) -> InferenceSession:
-    """Load an ONNX file on the CPU with all graph optimizations.
+    """Load an ONNX file with all graph optimizations.
 
     A pool of more than one thread spins while the session runs and stops at once after it
     (``session.force_spinning_stop``): spinning pools of idle sessions slow every other one.
 
     Args:
+        provider: a short name of :data:`edgekd.profiles.runtimes.providers.PROVIDERS`.
         kernel_rule: fuse as ONNX Runtime does on x86 or on Arm, whatever this machine is
             (``session.qdqisint8allowed``); None leaves the choice to the runtime.
         optimized_to: write the optimized graph there.
@@ -67,6 +70,7 @@ def open_session(
     Raises:
         ModelFileError: the file is missing, truncated, no ONNX file or lacks its external data, or the
             runtime cannot take it (an unknown operator, a newer opset); one line.
+        MissingDependencyError: the installed runtime lacks the provider, or cannot load it.
         ValueError: ``threads`` below 1.
     """
     if threads < 1:
@@ -74,8 +78,10 @@ def open_session(
     path = Path(path)
     summary = read_summary(path)
     ort = runtime()
+    check_provider(provider, ort)
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    # XNNPACK has a pool of its own; two pools of as many threads would take turns.
+    options.intra_op_num_threads = 1 if provider == "xnnpack" else threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4  # what matters comes as an exception
@@ -88,10 +94,14 @@ def open_session(
         options.enable_profiling = True
         options.profile_file_prefix = str(profile_to)
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            str(path), options, providers=provider_arguments(provider, threads=threads)
+        )
     except Exception as error:  # onnxruntime's exceptions derive from Exception alone
         what = f"ONNX Runtime {ort.__version__} cannot load the file (opset {summary.opset})"
         raise ModelFileError(fault(str(path), what, got=_reason(error))) from error
+    check_used(provider, session.get_providers())
+    return session
 
 
 def run_batches(session: InferenceSession, inputs: np.ndarray, batch: int = 64) -> np.ndarray:

@@ -145,9 +145,7 @@ def ratio(
     """Compare two interleaved series, round by round.
 
     Round ``r`` of both ran next to each other, so what slowed the machine then slowed both, and their ratio
-    stands. The interval is that of the sign test: order statistics of the rounds' ratios, which cover the
-    median whatever the distribution (Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2).
-    It is the narrowest one that reaches ``confidence``, or the whole range when the rounds are too few.
+    stands. The interval is :func:`median_interval` of the rounds' ratios.
 
     Args:
         numerator, denominator: samples ``(n,)`` of each round; as many rounds in both.
@@ -156,15 +154,27 @@ def ratio(
         raise ValueError(f"needs as many rounds in both series, got {len(numerator)} and {len(denominator)}")
     pairs = zip(numerator, denominator, strict=True)
     ratios = np.sort([float(np.median(_checked(a)) / np.median(_checked(b))) for a, b in pairs])
-    count = len(ratios)
+    low, high, coverage = median_interval(ratios, confidence=confidence)
+    return Ratio(float(np.median(ratios)), low, high, coverage, len(ratios))
+
+
+def median_interval(values: ArrayLike, *, confidence: float = 0.95) -> tuple[float, float, float]:
+    """``(low, high, coverage)`` of the median of what the values ``(n,)`` were drawn from.
+
+    Order statistics, which cover the median whatever the distribution (Conover, Practical Nonparametric
+    Statistics, 3rd ed., section 3.2): the narrowest pair that reaches ``confidence``, or the whole range when
+    the values are too few; six reach 0.97. Give it one value a round, not every sample: neighbours in time
+    share what slowed them, and an interval that takes them for independent is too narrow.
+    """
+    ordered = np.sort(_checked(values))
+    count = len(ordered)
     # Ranks k and n+1-k miss the median when fewer than k of n fair coins fall on one side.
     reached = [
         (1 - 2 * sum(math.comb(count, i) for i in range(k)) / 2**count, k) for k in range(1, count // 2 + 1)
     ]
     enough = [entry for entry in reached if entry[0] >= confidence]
     coverage, rank = enough[-1] if enough else (reached[0] if reached else (0.0, 1))
-    low, high = float(ratios[rank - 1]), float(ratios[count - rank])
-    return Ratio(float(np.median(ratios)), low, high, coverage, count)
+    return float(ordered[rank - 1]), float(ordered[count - rank]), coverage
 
 
 def _checked(samples: ArrayLike) -> Samples:

@@ -7,6 +7,7 @@ input does, so that it never outlives whoever started it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,63 +15,71 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
-from edgekd.errors import EdgeKDError
+from edgekd.errors import EdgeKDError, ModelFileError, fault
 from edgekd.profiles.runner import Finished, Opened, RunSettings
-from edgekd.profiles.timing import timed_round
+from edgekd.profiles.runtimes import RUNTIMES
+from edgekd.profiles.runtimes.loaded import Loaded, reason
+from edgekd.profiles.timing import timed_round, timed_streams
 
 
-class OnnxRuntimeRunner:
-    """A :class:`~edgekd.profiles.runner.Runner` in this very process."""
+class InProcessRunner:
+    """A :class:`~edgekd.profiles.runner.Runner` in this very process, for every runtime that Python can call."""
 
     def __init__(self, path: Path, settings: RunSettings) -> None:
         self.path = path
         self.settings = settings
-        self._infer: Callable[[], object] | None = None
+        self._callers: list[Callable[[], object]] = []
         self._cpu_start = 0.0
+        self._wait_start: float | None = None
 
     def open(self) -> Opened:
-        from edgekd.profiles.inputs import random_inputs, text_limits
-        from edgekd.profiles.session import open_session, run, runtime
-
-        version = runtime().__version__
+        settings = self.settings
+        runtime = import_module(f"edgekd.profiles.runtimes.{RUNTIMES[settings.runtime].module}")
+        version = runtime.version()
         base = memory_bytes("VmRSS")
         start = time.perf_counter()
-        session = open_session(self.path, threads=self.settings.threads)
-        loaded = time.perf_counter()
-        feeds = random_inputs(
-            session.get_inputs(),
-            batch=self.settings.batch,
-            shape=self.settings.shape,
-            seed=self.settings.seed,
-            text=text_limits(session),
-        )
-        before = time.perf_counter()
-        run(session, feeds)
-        first = time.perf_counter() - before
-        self._infer = lambda: session.run(None, feeds)
-        self._cpu_start = time.process_time()
-        shapes = {name: list(values.shape) for name, values in feeds.items()}
-        return Opened("onnxruntime", version, (loaded - start) * 1e3, first * 1e3, base, shapes)
+        loaded: Loaded = runtime.load(self.path, settings)
+        ready = time.perf_counter()
+        try:
+            loaded.infer()
+        except Exception as error:  # each runtime has exceptions of its own
+            shapes = ", ".join(f"{name} {shape}" for name, shape in loaded.inputs.items())
+            what = f"{settings.runtime} failed on {shapes}"
+            raise ModelFileError(fault(str(self.path), what, got=reason(error))) from error
+        first = time.perf_counter() - ready
+        self._callers = loaded.callers(settings.streams)
+        self._cpu_start, self._wait_start = time.process_time(), wait_seconds()
+        return Opened(
+            settings.runtime, version, (ready - start) * 1e3, first * 1e3, base, loaded.inputs,
+            loaded.provider, loaded.precision,
+        )  # fmt: skip
 
     def round(self) -> list[float]:
-        if self._infer is None:
+        if not self._callers:
             raise RuntimeError("round before open")
         settings = self.settings
+        if settings.streams > 1:
+            return timed_streams(
+                self._callers, warmup=settings.warmup, runs=settings.runs,
+                max_seconds=settings.max_seconds_per_round, until_stable=settings.until_stable,
+            )  # fmt: skip
         return timed_round(
-            self._infer,
-            warmup=settings.warmup,
-            runs=settings.runs,
-            max_seconds=settings.max_seconds_per_round,
-        )
+            self._callers[0], warmup=settings.warmup, runs=settings.runs,
+            max_seconds=settings.max_seconds_per_round, until_stable=settings.until_stable,
+        )  # fmt: skip
 
     def finish(self) -> Finished:
-        return Finished(memory_bytes("VmHWM"), time.process_time() - self._cpu_start)
+        waited = wait_seconds()
+        if waited is not None and self._wait_start is not None:
+            waited = max(0.0, waited - self._wait_start)
+        return Finished(memory_bytes("VmHWM"), time.process_time() - self._cpu_start, waited)
 
     def close(self) -> None:
-        self._infer = None
+        self._callers = []
 
 
 def memory_bytes(field: str) -> int:
@@ -88,15 +97,28 @@ def memory_bytes(field: str) -> int:
     return 0
 
 
+def wait_seconds() -> float | None:
+    """Time in which this process's living threads could have run but another had the core, or None.
+
+    The second number of ``/proc/self/task/*/schedstat``, in nanoseconds (Linux,
+    Documentation/scheduler/sched-stats.rst).
+    """
+    found = []
+    for path in Path("/proc/self/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            found.append(int(path.read_text(encoding="ascii").split()[1]))
+    return sum(found) / 1e9 if found else None
+
+
 def serve(requests: TextIO, answers: TextIO) -> None:
     """Answer requests until there are no more."""
-    runner: OnnxRuntimeRunner | None = None
+    runner: InProcessRunner | None = None
     for line in requests:
         answer: dict[str, Any]
         try:
             request = json.loads(line)
             if request["do"] == "open":
-                runner = OnnxRuntimeRunner(Path(request["path"]), RunSettings(**request["settings"]))
+                runner = InProcessRunner(Path(request["path"]), RunSettings(**request["settings"]))
                 answer = {"ok": asdict(runner.open())}
             elif runner is not None and request["do"] == "round":
                 answer = {"ok": runner.round()}

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edgekd.profiles.cautions import Caution, CautionKind
-from edgekd.profiles.machine import MachineState, machine_cautions, read_machine
+from edgekd.profiles.machine import MachineState, read_machine
+from edgekd.profiles.machine_cautions import machine_cautions
 
 QUIET = MachineState(frozenset({"performance"}), 100.0, 5, 2, False)
 
@@ -36,7 +37,9 @@ def test_reading_a_linux_machine(tmp_path: Path) -> None:
             "sys/devices/platform/soc/soc:firmware/get_throttled": "50005\n",
         },
     )
-    assert read_machine(root) == MachineState(frozenset({"ondemand", "performance"}), 1.65, 7, 7, True)
+    assert read_machine(root) == MachineState(
+        frozenset({"ondemand", "performance"}), 1.65, 7, 7, True, stolen_seconds=0.06
+    )
 
 
 def test_a_pi_that_was_throttled_long_ago_is_not_throttled_now(tmp_path: Path) -> None:

@@ -141,11 +141,16 @@ def test_drift_outliers_and_levels_are_noticed(models: dict[str, Path]) -> None:
     assert CautionKind.SPREAD in kinds(uneven.measure({"a": models["a"]}))
 
 
+def looks(*states: MachineState) -> Callable[[], MachineState]:
+    """The machine before, and after each turn; the last state stays."""
+    left = list(states)
+    return lambda: left.pop(0) if len(left) > 1 else left[0]
+
+
 def test_swap_during_the_rounds_reaches_every_report(models: dict[str, Path]) -> None:
-    states = iter([QUIET, MachineState(frozenset(), 0.0, 7, 0, False)])
     bench = Bench({"a": constant(1.0), "b": constant(1.0)})
     both = {name: models[name] for name in "ab"}
-    measurement = bench.measure(both, read_state=lambda: next(states))
+    measurement = bench.measure(both, read_state=looks(QUIET, replace(QUIET, swapped_pages=7)))
     for report in measurement.reports.values():
         assert [str(c) for c in report.warnings if c.kind is CautionKind.SWAP] == [
             "7 pages were swapped during the rounds: memory is short"
@@ -157,9 +162,9 @@ def test_the_models_own_processor_time_is_not_held_against_them(
     models: dict[str, Path], busy: float, warned: bool
 ) -> None:
     # 5 rounds of 70 inferences of 10 ms are 3.5 s of wall and processor time.
-    states = iter([QUIET, replace(QUIET, busy_seconds=busy)])
     bench = Bench({"a": constant(10.0)})
-    found = kinds(bench.measure({"a": models["a"]}, read_state=lambda: next(states)))
+    after = replace(QUIET, busy_seconds=busy)
+    found = kinds(bench.measure({"a": models["a"]}, read_state=looks(QUIET, after)))
     assert (CautionKind.CORES_SHARED in found) == warned
 
 

@@ -18,7 +18,7 @@ from edgekd.errors import EdgeKDError, ModelFileError
 from edgekd.profiles import measure, process
 from edgekd.profiles.process import WorkerRunner
 from edgekd.profiles.runner import RunSettings
-from edgekd.profiles.worker import OnnxRuntimeRunner, memory_bytes
+from edgekd.profiles.worker import InProcessRunner, memory_bytes
 
 MakeOnnx = Callable[..., Path]
 SETTINGS = RunSettings(runs=5, warmup=1)
@@ -55,7 +55,7 @@ def test_two_files_measured_here(make_onnx: MakeOnnx) -> None:
 
 
 def test_peak_memory_is_the_peak_and_not_what_is_held_now(make_onnx: MakeOnnx) -> None:
-    runner = OnnxRuntimeRunner(make_onnx(), SETTINGS)
+    runner = InProcessRunner(make_onnx(), SETTINGS)
     runner.open()
     # Above any peak that earlier tests left in this process.
     size = memory_bytes("VmHWM") - memory_bytes("VmRSS") + 50_000_000

@@ -1,0 +1,56 @@
+"""What every runtime makes of a file, and how a missing one is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from edgekd.errors import MissingDependencyError, fault
+
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A file, opened and ready to run on inputs that it already holds.
+
+    Attributes:
+        infer: one inference.
+        inputs: shapes by name.
+        provider: where it computes.
+        precision: ``fp32``, ``fp16`` or ``int8`` where the runtime tells.
+        stream: makes another caller that may run while ``infer`` does; None where ``infer`` itself may.
+    """
+
+    infer: Call
+    inputs: dict[str, list[int]] = field(default_factory=dict)
+    provider: str = "cpu"
+    precision: str | None = None
+    stream: Callable[[], Call] | None = None
+
+    def callers(self, count: int) -> list[Call]:
+        """As many callers as are to run at the same time."""
+        if self.stream is None:
+            return [self.infer] * count
+        return [self.infer, *(self.stream() for _ in range(count - 1))]
+
+
+def needed(module: str, extra: str) -> Any:
+    """Import an optional runtime.
+
+    Raises:
+        MissingDependencyError: with the pip command.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        fix = f"run: pip install 'edgekd[{extra}]'"
+        raise MissingDependencyError(fault(module, "cannot be imported", got=str(error), fix=fix)) from None
+
+
+def reason(error: BaseException) -> str:
+    """A runtime's message, on one line and no longer than a person reads."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "..."
