@@ -53,6 +53,12 @@ PER_CLUSTER: Mapping[str, FactKey] = {
     "l2_shared_by": FactKey("cores", "cores that share one level-2 cache; 1 = private"),
     "cpu_flop_per_cycle_fp32": FactKey("flop/cycle/core", "a multiply-add counts as two"),
     "cpu_op_per_cycle_int8": FactKey("op/cycle/core", "by dot product where the core has one"),
+    "cpu_fp32_measured_1core": FactKey("GFLOP/s", "what one of them reached"),
+    "cpu_fp32_measured": FactKey("GFLOP/s", "what all of them reached together"),
+    "cpu_fp16_measured_1core": FactKey("GFLOP/s", "what one of them reached"),
+    "cpu_fp16_measured": FactKey("GFLOP/s", "what all of them reached together"),
+    "cpu_int8_measured_1core": FactKey("GOP/s", "what one of them reached"),
+    "cpu_int8_measured": FactKey("GOP/s", "what all of them reached together"),
 }
 WHOLE_BOARD: Mapping[str, FactKey] = {
     "soc": FactKey(None, "the chip, such as BCM2711"),
@@ -62,10 +68,6 @@ WHOLE_BOARD: Mapping[str, FactKey] = {
     "cpu_peak_fp32": FactKey("GFLOP/s", "all cores at the highest clock, by formula"),
     "cpu_peak_fp16": FactKey("GFLOP/s", "equal to fp32 where fp16 is storage only"),
     "cpu_peak_int8": FactKey("GOP/s", "all cores, by formula"),
-    "cpu_fp32_measured_1core": FactKey("GFLOP/s", "what one core reached"),
-    "cpu_fp32_measured": FactKey("GFLOP/s", "what all cores reached together"),
-    "cpu_fp16_measured_1core": FactKey("GFLOP/s", "what one core reached"),
-    "cpu_int8_measured_1core": FactKey("GOP/s", "what one core reached"),
     "ram": FactKey("GiB", "of the smallest variant sold"),
     "mem_type": FactKey(None, "such as LPDDR4-3200: kind and million transfers a second"),
     "mem_bus": FactKey("bit", "width of the memory bus"),

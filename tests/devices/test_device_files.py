@@ -42,7 +42,8 @@ def test_the_boards_of_the_first_release_are_there() -> None:
     assert set(SHIPPED) == {
         "cpu", "x86-64-avx2", "x86-64-avx512-vnni", "raspberry-pi-zero-2w", "raspberry-pi-3b-plus",
         "raspberry-pi-4b", "raspberry-pi-5", "jetson-nano", "jetson-xavier-nx", "jetson-agx-xavier",
-        "jetson-orin-nano", "jetson-orin-nx-16gb", "jetson-agx-orin",
+        "jetson-orin-nano", "jetson-orin-nano-super", "jetson-orin-nx-16gb", "jetson-agx-orin", "jetson-tx2",
+        "rk3399", "rk3588",
     }  # fmt: skip
     assert list_devices() == SHIPPED
 
@@ -63,7 +64,9 @@ def test_yaml_round_trip(name: str) -> None:
 
 def test_two_to_four_is_for_ampere_alone() -> None:
     sparse = {name for name in SHIPPED if load_device(name).sparse_2to4}
-    assert sparse == {"jetson-orin-nano", "jetson-orin-nx-16gb", "jetson-agx-orin"}
+    assert sparse == {
+        "jetson-orin-nano", "jetson-orin-nano-super", "jetson-orin-nx-16gb", "jetson-agx-orin",
+    }  # fmt: skip
 
 
 def test_figures_carry_over_with_unit_and_source() -> None:
@@ -85,7 +88,7 @@ def test_opset_above_the_boards_runtime_is_refused() -> None:
     check_opset(nano, nano.opset_export)
     with pytest.raises(
         DeviceError,
-        match=r"^device jetson-nano: its TensorRT 8\.2\.1 cannot take the opset; got 17;.*opset 13$",
+        match=r"^device jetson-nano: its TensorRT 8\.2\.1 of JetPack 4\.6\.1 cannot take the opset; got 17;.*opset 13$",
     ):
         check_opset(nano, 17)
 
