@@ -47,6 +47,15 @@ def read_architectures(path: Path = TABLE) -> dict[Key, Workload]:
     }
 
 
+def find_architecture(
+    table: Mapping[Key, Workload], model: str, input_shape: str, runtime: str
+) -> Workload | None:
+    """Of a published row. ncnn's rows ran networks of its own, which differ a little from the usual definition."""
+    shape = canonical_shape(input_shape)
+    own = table.get((f"{model}@ncnn", shape)) if runtime.startswith("ncnn") else None
+    return own or table.get((model, shape))
+
+
 def write_architectures(workloads: Mapping[Key, Workload], path: Path = TABLE) -> None:
     """The same table gives the same bytes."""
     document = []

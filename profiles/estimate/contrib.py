@@ -13,10 +13,18 @@ _FLOAT = 1
 _DOMAIN = "com.microsoft"
 
 # How the shape of the first output follows from the inputs.
-_AS_FIRST = (
-    "Gelu FastGelu BiasGelu QuickGelu SkipLayerNormalization SkipSimplifiedLayerNormalization GroupNorm "
-    "SkipGroupNorm QLinearSigmoid QLinearLeakyRelu QLinearSoftmax QuantizeLinear DequantizeLinear RotaryEmbedding"
-).split()
+_AS_FIRST = frozenset(
+    {
+        "Gelu",
+        "FastGelu",
+        "BiasGelu",
+        "QuickGelu",
+        "SkipLayerNormalization",
+        "SkipSimplifiedLayerNormalization",
+    }
+    | {"QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax", "QuantizeLinear", "DequantizeLinear"}
+    | {"RotaryEmbedding", "GroupNorm", "SkipGroupNorm"}
+)
 _BROADCAST = {"QLinearAdd": (0, 3), "QLinearMul": (0, 3)}
 _PRODUCT = {
     "FusedMatMul": (0, 1), "FusedGemm": (0, 1), "QGemm": (0, 3), "QLinearMatMul": (0, 3),

@@ -12,9 +12,10 @@ from edgekd.profiles.estimate.fusion import (
     fold_products_of_constants,
     fuse_activations,
 )
+from edgekd.profiles.estimate.graph import Graph
 from edgekd.profiles.estimate.integers import absorb_pairs, name_plainly
 from edgekd.profiles.estimate.loading import load_graph
-from edgekd.profiles.estimate.operators import Workload
+from edgekd.profiles.estimate.operators import Operator, Workload
 from edgekd.profiles.estimate.patterns import recognise
 from edgekd.profiles.estimate.shapes import DETECTIONS
 from edgekd.profiles.inputs import Shape
@@ -40,17 +41,7 @@ def read_workload(model: Path, *, batch: int = 1, shape: Shape = None) -> Worklo
         raise ValueError(f"batch must be at least 1, got {batch}")
     model = Path(model)
     graph = load_graph(model, batch=batch, shape=shape)
-    drop_noops(graph)
-    name_plainly(graph)
-    fold_batch_norms(graph)
-    fold_pads(graph)
-    fold_products_of_constants(graph)
-    recognise(graph)
-    fuse_activations(graph)
-    absorb_pairs(graph)
-    fuse_activations(graph)  # a ReLU between two pairs
-    index = graph.index()
-    operators = tuple(classify(graph, index, node, batch=batch) for node in graph.nodes)
+    operators = fused_operators(graph, batch=batch)
     notes = []
     if any(operator.dynamic for operator in operators):
         notes.append(f"sizes that depend on the data, such as detections, are taken as {DETECTIONS}")
@@ -61,3 +52,18 @@ def read_workload(model: Path, *, batch: int = 1, shape: Shape = None) -> Worklo
         opset=graph.opset,
         notes=tuple(notes),
     )
+
+
+def fused_operators(graph: Graph, *, batch: int) -> tuple[Operator, ...]:
+    """Fuse a graph, in place, and count what is left."""
+    drop_noops(graph)
+    name_plainly(graph)
+    fold_batch_norms(graph)
+    fold_pads(graph)
+    fold_products_of_constants(graph)
+    recognise(graph)
+    fuse_activations(graph)
+    absorb_pairs(graph)
+    fuse_activations(graph)  # a ReLU between two pairs
+    index = graph.index()
+    return tuple(classify(graph, index, node, batch=batch) for node in graph.nodes)
