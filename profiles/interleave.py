@@ -43,6 +43,7 @@ def run_cases(
     progress: Progress | None,
     runner_factory: RunnerFactory,
     read_state: Callable[[], MachineState] = read_machine,
+    cores: int | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[dict[str, LatencyReport], tuple[str, ...]]:
     """Give each case its turns for as long as the plan says; reports by label, and the order of the turns.
@@ -78,7 +79,7 @@ def run_cases(
         states[0],
         states[-1],
         threads=max(case.settings.threads * case.settings.streams for case in cases.values()),
-        cores=usable_cores(),
+        cores=cores or usable_cores(),
         seconds=seconds,
         own_seconds=sum(each.cpu_seconds for each in finished.values()),
         wait_seconds=_waited(finished),

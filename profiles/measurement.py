@@ -63,6 +63,7 @@ def measure(
     progress: Progress | None = None,
     runner_factory: RunnerFactory = start_runner,
     read_state: Callable[[], MachineState] = read_machine,
+    cores: int | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Measurement:
     """Measure model files on this machine, interleaved.
@@ -88,6 +89,7 @@ def measure(
         provider: of ONNX Runtime (``cpu``, ``xnnpack``, ``cuda``, ``tensorrt``, ``openvino``), for all
             files or by label.
         progress: called with how much is done, of how much, and the label that comes next.
+        runner_factory, read_state, cores: of the machine that is measured; None are the cores of this one.
 
     Raises:
         ModelFileError: a file is missing, broken, or needs ``shape``.
@@ -124,7 +126,7 @@ def measure(
         cases[label] = Case(Path(path), replace(settings, runtime=chosen, provider=at))
     reports, order = run_cases(
         cases, plan, device=device, progress=progress, runner_factory=runner_factory,
-        read_state=read_state, clock=clock,
+        read_state=read_state, cores=cores, clock=clock,
     )  # fmt: skip
     return Measurement(reports, order)
 

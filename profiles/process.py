@@ -114,22 +114,31 @@ class WorkerRunner:
         return line
 
     def _death(self) -> EdgeKDError:
-        """Why the process ended, in one line."""
         code = self._process.wait()
-        where = str(self.path)
-        if code == -signal.SIGKILL:
-            fix = "free memory, or measure a smaller model, input or batch"
-            return EdgeKDError(
-                fault(where, "the measuring process was killed, most often for want of memory", fix=fix)
-            )
-        if code == -signal.SIGILL:
-            what = "onnxruntime uses an instruction that this processor lacks"
-            return EdgeKDError(fault(where, what, got="SIGILL", fix="install another version of onnxruntime"))
-        if code < 0:
-            name = signal.Signals(-code).name
-            what = "the runtime crashed on this file"
-            return ModelFileError(fault(where, what, got=name, fix="run: edgekd check on the file"))
         self._stderr.seek(0)
-        lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
-        got = lines[-1] if lines else f"exit status {code}"
-        return EdgeKDError(fault(where, "the measuring process ended early", got=got))
+        return death(str(self.path), code, self._stderr.read().decode("utf-8", "replace"))
+
+
+def death(where: str, code: int, told: str) -> EdgeKDError:
+    """Why a worker process ended, in one line.
+
+    Args:
+        where: its file.
+        code: exit status, negative for a signal.
+        told: its standard error.
+    """
+    if code == -signal.SIGKILL:
+        fix = "free memory, or measure a smaller model, input or batch"
+        return EdgeKDError(
+            fault(where, "the measuring process was killed, most often for want of memory", fix=fix)
+        )
+    if code == -signal.SIGILL:
+        what = "onnxruntime uses an instruction that this processor lacks"
+        return EdgeKDError(fault(where, what, got="SIGILL", fix="install another version of onnxruntime"))
+    if code < 0:
+        name = signal.Signals(-code).name
+        what = "the runtime crashed on this file"
+        return ModelFileError(fault(where, what, got=name, fix="run: edgekd check on the file"))
+    lines = told.strip().splitlines()
+    got = lines[-1] if lines else f"exit status {code}"
+    return EdgeKDError(fault(where, "the measuring process ended early", got=got))
