@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--qat-epochs", type=int, default=2)
     parser.add_argument("--max-train", type=int, default=None)
     parser.add_argument("--size", type=int, default=150)
+    parser.add_argument("--work", type=Path, default=None, help="keep the runs here, and go on with them")
     options = parser.parse_args()
     for requirement in (PACKAGES["code"], PACKAGES[0]):
         unpacked(requirement)
@@ -46,8 +47,9 @@ def main() -> None:
         "export": {"choose": "as-trained"},
         "profile": {"rounds": 3, "runs": 15, "warmup": 4},
     }
-    with tempfile.TemporaryDirectory() as work:
-        tuned = _run(Path(work) / "fp32", common, {
+    with tempfile.TemporaryDirectory() as scratch:
+        work = options.work or Path(scratch)
+        tuned = _run(work / "fp32", common, {
             "name": "solar-fp32",
             "teacher": None,
             "student": f"torch:{Path(__file__).with_name('lite_nets.py')}:solar",
@@ -61,7 +63,7 @@ def main() -> None:
                      "augment": _AUGMENT, "objectives": {"kd": {"temperature": 2}, "ce": {"weight": 0.2}}}),
             ("ptq", {"method": "ptq"}),
         ):  # fmt: skip
-            run = _run(Path(work) / method, common, {
+            run = _run(work / method, common, {
                 "name": f"solar-{method}", "teacher": model, "stages": [{"quantize": stage}],
             })  # fmt: skip
             results[method] = _result(run, data, options.size)
@@ -75,7 +77,7 @@ def _run(out: Path, common: dict[str, Any], document: dict[str, Any]) -> Path:
         if done == total:
             print(f"{document['name']}: {what}", flush=True)
 
-    compress(parse_recipe({**common, **document}, where=document["name"]), out, progress=progress)
+    compress(parse_recipe({**common, **document}, where=document["name"]), out, resume=out.exists(), progress=progress)
     return out
 
 
