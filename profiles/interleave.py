@@ -103,6 +103,7 @@ def run_cases(
             load_ms=opened[label].load_ms,
             first_inference_ms=opened[label].first_inference_ms,
             inputs=opened[label].inputs,
+            notes=tuple(opened[label].notes),
             clocks_mhz=clocks,
             temperatures_c=temperatures,
             warnings=(*around, *plan.cautions(samples[label]), *sample_cautions(samples[label])),

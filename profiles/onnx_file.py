@@ -73,17 +73,19 @@ def _summarise(view: memoryview, size: int) -> OnnxSummary:
     opset, operators, external = 0, Counter[str](), set[str]()
     weights: Counter[int] = Counter()
     graphs = 0
-    for number, value in _fields(view, 0, size):
+    for number, value in message_fields(view):
         if number == 8:  # opset_import
-            parts = dict(_inside(view, value))
-            domain = _text(view, parts[1]) if 1 in parts else ""
+            parts = dict(fields_inside(view, value))
+            domain = text_of(view, parts[1]) if 1 in parts else ""
             if domain in ("", "ai.onnx"):
                 opset = _number(parts.get(2, 0))
         elif number == 7:  # graph
             graphs += 1
-            for inner, place in _inside(view, value):
+            for inner, place in fields_inside(view, value):
                 if inner == 1:  # node
-                    operators.update(_text(view, text) for key, text in _inside(view, place) if key == 4)
+                    operators.update(
+                        text_of(view, text) for key, text in fields_inside(view, place) if key == 4
+                    )
                 elif inner == 5:  # initializer
                     _count_weights(view, place, weights, external)
     if graphs != 1:
@@ -96,14 +98,14 @@ def _summarise(view: memoryview, size: int) -> OnnxSummary:
 
 def _count_weights(view: memoryview, place: Any, weights: Counter[int], external: set[str]) -> None:
     elements, kind = 1, 0
-    for number, value in _inside(view, place):
+    for number, value in fields_inside(view, place):
         if number == 1:  # dims, packed or not
             for dim in [value] if isinstance(value, int) else _varints(view, *_place(value)):
                 elements *= dim
         elif number == 2:
             kind = _number(value)
         elif number == 13:  # external_data: key, value
-            entry = {key: _text(view, text) for key, text in _inside(view, value)}
+            entry = {key: text_of(view, text) for key, text in fields_inside(view, value)}
             if entry.get(1) == "location":
                 external.add(entry.get(2, ""))
     weights[kind] += elements
@@ -120,6 +122,11 @@ def _with_external(path: Path, summary: OnnxSummary) -> OnnxSummary:
                 fault(str(path), "its external data is missing", got=name, fix=fix)
             ) from None
     return OnnxSummary(summary.opset, summary.operators, summary.precision, size, summary.external)
+
+
+def message_fields(view: memoryview) -> Iterator[tuple[int, Any]]:
+    """:func:`_fields` of the whole file."""
+    return _fields(view, 0, len(view))
 
 
 def _fields(view: memoryview, start: int, end: int) -> Iterator[tuple[int, Any]]:
@@ -144,7 +151,8 @@ def _fields(view: memoryview, start: int, end: int) -> Iterator[tuple[int, Any]]
         yield number, value
 
 
-def _inside(view: memoryview, value: Any) -> Iterator[tuple[int, Any]]:
+def fields_inside(view: memoryview, value: Any) -> Iterator[tuple[int, Any]]:
+    """:func:`_fields` of the message that a field holds."""
     return _fields(view, *_place(value))
 
 
@@ -179,6 +187,7 @@ def _varint(view: memoryview, start: int, end: int) -> tuple[int, int]:
     raise _NotAMessage
 
 
-def _text(view: memoryview, value: Any) -> str:
+def text_of(view: memoryview, value: Any) -> str:
+    """What a text field holds."""
     start, end = _place(value)
     return bytes(view[start:end]).decode("utf-8", "replace")

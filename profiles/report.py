@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from edgekd.profiles.statistics import (
     summarise,
     two_levels,
 )
+
+if TYPE_CHECKING:
+    from edgekd.profiles.ssh.health import BoardHealth
 
 MIN_SAMPLES = 30  # below, p99 and often p90 are the largest sample
 _OUTLIER_SHARE = 0.05
@@ -36,7 +39,10 @@ class LatencyReport:
         inputs: shape of each input that was fed, by name.
         provider: where the runtime computed, such as ``cuda`` of ONNX Runtime.
         streams: callers at the same time.
+        notes: what the runtime did with the file, such as how many sparse layers it runs as such.
         clocks_mhz, temperatures_c: before, and after each turn of any model; empty where nothing tells.
+        host: the board that ssh reached; None is this machine.
+        health: of that board: throttling, power mode, millijoules an inference.
         first_inference_ms: the first inference after loading, with cold caches and no warm-up.
         rounds_ms: the raw samples, in the order in which they were taken.
     """
@@ -68,6 +74,9 @@ class LatencyReport:
     streams: int = 1
     clocks_mhz: tuple[float, ...] = ()
     temperatures_c: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
+    host: str | None = None
+    health: BoardHealth | None = None
     kind: Literal["measured"] = field(default="measured", init=False)
 
     @property
@@ -117,6 +126,7 @@ class LatencyReport:
             "streams": self.streams,
             "items_per_second": self.items_per_second,
             "p50_interval_ms": list(self.p50_interval_ms),
+            "notes": list(self.notes),
             "clocks_mhz": list(self.clocks_mhz),
             "temperatures_c": list(self.temperatures_c),
         }

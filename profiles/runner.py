@@ -42,6 +42,7 @@ class Opened:
         inputs: shapes by name.
         provider: where the runtime really computes.
         precision: where the file does not tell and the runtime does.
+        notes: what the runtime did with the file that a reader must know, one line each.
     """
 
     runtime: str
@@ -52,6 +53,7 @@ class Opened:
     inputs: dict[str, list[int]] = field(default_factory=dict)
     provider: str = "cpu"
     precision: str | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

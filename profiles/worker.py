@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TextIO
 
 from edgekd.errors import EdgeKDError, ModelFileError, fault
@@ -42,7 +43,7 @@ class InProcessRunner:
         version = runtime.version()
         base = memory_bytes("VmRSS")
         start = time.perf_counter()
-        loaded: Loaded = runtime.load(self.path, settings)
+        loaded = self._load(runtime, version)
         ready = time.perf_counter()
         try:
             loaded.infer()
@@ -57,6 +58,16 @@ class InProcessRunner:
             settings.runtime, version, (ready - start) * 1e3, first * 1e3, base, loaded.inputs,
             loaded.provider, loaded.precision,
         )  # fmt: skip
+
+    def _load(self, runtime: ModuleType, version: str) -> Loaded:
+        try:
+            loaded: Loaded = runtime.load(self.path, self.settings)
+        except (EdgeKDError, MemoryError):
+            raise
+        except Exception as error:  # each runtime has exceptions of its own
+            what = f"{self.settings.runtime} {version} cannot load the file"
+            raise ModelFileError(fault(str(self.path), what, got=reason(error))) from error
+        return loaded
 
     def round(self) -> list[float]:
         if not self._callers:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
+
+import numpy as np
 
 from edgekd.errors import MissingDependencyError, fault
 
@@ -35,6 +37,29 @@ class Loaded:
         if self.stream is None:
             return [self.infer] * count
         return [self.infer, *(self.stream() for _ in range(count - 1))]
+
+
+@dataclass(frozen=True)
+class Declared:
+    """An input as :func:`edgekd.profiles.inputs.random_inputs` reads it: as ONNX Runtime declares them.
+
+    Attributes:
+        type: such as ``tensor(float)``.
+        shape: a number, or a name where the file leaves the dimension open.
+    """
+
+    name: str
+    type: str
+    shape: list[int | str]
+
+
+def declared(name: str, dtype: np.dtype, dims: Sequence[int | None]) -> Declared:
+    """From a numpy type and dimensions; None and negative ones are open."""
+    spelled = {"float32": "float", "float64": "double"}.get(dtype.name, dtype.name)
+    shape: list[int | str] = [
+        f"dim{place}" if dim is None or dim < 0 else int(dim) for place, dim in enumerate(dims)
+    ]
+    return Declared(name, f"tensor({spelled})", shape)
 
 
 def needed(module: str, extra: str) -> Any:
