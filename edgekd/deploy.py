@@ -13,6 +13,7 @@ from torch import nn
 from edgekd import __version__
 from edgekd.baselines import Baselines, baseline_facts
 from edgekd.data.source import Dataset, Progress
+from edgekd.deploy_blocks import require_runtime, weight_only_facts, weight_only_stage
 from edgekd.deploy_checks import parity_facts, quantization_facts, sparsity_facts
 from edgekd.deploy_measure import measure_deployed
 from edgekd.device import DeviceSpec, check_opset
@@ -20,7 +21,7 @@ from edgekd.errors import RecipeError, fault
 from edgekd.evaluation import onnx_logits, score
 from edgekd.export.bundle import write_bundle
 from edgekd.export.trace import OPSET_MAX, OPSET_MIN_INT8
-from edgekd.export.write import export_float, export_quantized
+from edgekd.export.write import export_float, export_quantized, export_weight_only
 from edgekd.models.loaded import LoadedModel
 from edgekd.quant.qat import QuantizedModel
 from edgekd.quant.schemes import get_scheme
@@ -33,11 +34,12 @@ def plan_opset(recipe: Recipe, spec: DeviceSpec) -> int:
     """The opset of the file for ``spec``; asked before any training.
 
     Raises:
-        DeviceError: the device's runtime cannot load it.
+        DeviceError: the device's runtime cannot load it, or lacks an operator that it will hold.
         RecipeError: it cannot be written.
     """
     opset = recipe.export.opset or spec.opset_export
     check_opset(spec, opset)
+    require_runtime(recipe, spec)
     if not OPSET_MIN_INT8 <= opset <= OPSET_MAX:
         raise RecipeError(
             fault("export.opset", "cannot be written", got=opset, allowed=f"{OPSET_MIN_INT8} to {OPSET_MAX}")
@@ -71,6 +73,7 @@ def deploy(
     opset = plan_opset(recipe, spec)
     warnings: list[str] = []
     reference: nn.Module = model
+    blocks = weight_only_stage(recipe)
     path = folder / "model.onnx"
     metadata = {"preprocess": preprocess.model_dump_json(), "recipe": recipe.name}
     if isinstance(model, QuantizedModel):
@@ -78,10 +81,18 @@ def deploy(
         file = export_quantized(
             reference, example, path, opset=opset, metadata=metadata, kernels=spec.kernel_rule
         )
+    elif blocks is not None:
+        metadata["quantization"] = blocks.scheme
+        file = export_weight_only(
+            model, example, path, opset=opset, products=blocks.products, metadata=metadata
+        )
     else:
         file = export_float(model, example, path, opset=opset, metadata=metadata)
     check_opset(spec, file.opset)
-    quantization = quantization_facts(reference, path, recipe, spec, warnings)
+    if blocks is not None:
+        quantization: dict[str, Any] | None = weight_only_facts(model, path, blocks, spec, warnings)
+    else:
+        quantization = quantization_facts(reference, path, recipe, spec, warnings)
     rows: list[dict[str, Any]] = []
     if isinstance(reference, QuantizedModel) and spec.name == "cpu" and recipe.export.choose == "fastest":
         trained = Variant(INT8, reference, file)
@@ -96,12 +107,12 @@ def deploy(
     agreement = parity_facts(reference, path, data, recipe, student, progress)
     logits = onnx_logits(path, data.test, preprocess, what=f"evaluate {spec.name}", progress=progress)
     metrics = score(logits, data.test, teacher_logits)
+    scheme = spec.scheme if isinstance(reference, QuantizedModel) else blocks.scheme if blocks else "fp32"
     write_bundle(
         folder, model_file=path, classes=list(classes), preprocess=preprocess, device=spec,
         several=data.test.targets is not None,
         facts={"edgekd": __version__, "recipe": recipe.name, "top1": metrics.get("top1"),
-               "f1_micro": metrics.get("f1_micro"), "scheme": spec.scheme
-               if isinstance(reference, QuantizedModel) else "fp32", "pattern": sparsity and sparsity["pattern"]},
+               "f1_micro": metrics.get("f1_micro"), "scheme": scheme, "pattern": sparsity and sparsity["pattern"]},
     )  # fmt: skip
     entry: dict[str, Any] = {
         "device": spec.name, "device_title": spec.title, "runtime": spec.runtime, "metrics": metrics,

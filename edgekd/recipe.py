@@ -149,6 +149,10 @@ class Recipe(Strict):
                     raise ValueError(
                         f"stages: {stage.stage}: objective {taught[0]!r} needs a teacher; only 'ce' does not"
                     )
+        if "nm" in methods and any(getattr(stage, "algorithm", None) == "gptq" for stage in self.stages):
+            raise ValueError(
+                "stages: quantize: gptq writes into the weights that prune holds at zero; use rtn or awq"
+            )
         for stage in self.stages:
             if isinstance(stage, DistillStage) and stage.data is not None and "ce" in stage.objectives:
                 raise ValueError(

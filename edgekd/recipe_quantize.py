@@ -93,3 +93,9 @@ class WeightOnlyStage(Strict):
     calibration_samples: int = Field(default=128, ge=1)
     calibration: Literal["even", "classes", "random"] = "even"
     exclude: list[str] = Field(default_factory=list, description="module names (fnmatch) that stay in float")
+
+    @property
+    def scheme(self) -> str:
+        """In words, for reports."""
+        zeros = "" if self.symmetric else " with zero points"
+        return f"int{self.bits} weights in blocks of {self.group_size}{zeros}"

@@ -109,7 +109,8 @@ def _stage(metrics: dict[str, Any]) -> dict[str, Any]:
     stage = {**metrics, "history": history}
     if "scheme" in facts:
         stage["quantization"] = {
-            "method": facts.get("method"), "smooth": facts.get("smooth"), "ranges": facts.get("ranges_chosen"),
+            "method": facts.get("method"), "algorithm": facts.get("algorithm"), "scheme": facts["scheme"],
+            "smooth": facts.get("smooth"), "ranges": facts.get("ranges_chosen"),
             "kept_float": facts.get("kept_float", []), "zero_shares": facts.get("zero_shares", {}),
         }  # fmt: skip
     if prune := facts.get("prune"):

@@ -22,6 +22,7 @@ from edgekd.models.bake import bake_parametrizations
 from edgekd.models.directory import save_model_dir
 from edgekd.models.loaded import LoadedModel
 from edgekd.quant.qat import QuantizedModel
+from edgekd.quant.weight_blocks import weight_blocks
 from edgekd.train import network
 
 STATE_FILE = "state.safetensors"
@@ -41,7 +42,7 @@ def save_stage(
     """Write a finished stage; ``metrics.json`` last."""
     save_model_dir(
         folder, baked(model), spec=student.architecture, classes=classes, preprocess=student.preprocess,
-        folded=student.folded or isinstance(model, QuantizedModel),
+        folded=student.folded or isinstance(model, QuantizedModel) or bool(weight_blocks(model)),
     )  # fmt: skip
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     content = safetensors.torch.save(state)

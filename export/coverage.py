@@ -26,6 +26,8 @@ INTEGER_OPS = frozenset(
     {"QLinearConv", "ConvInteger", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat"}
     | {"DynamicQuantizeMatMul", "QAttention"}
 )
+# Weights of 4 or 8 bits: an integer kernel where it is asked to round its inputs too.
+_BLOCKS = "MatMulNBits"
 FLOAT_OPS = frozenset({"Conv", "FusedConv", "NhwcFusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"})
 _SUFFIX = re.compile(r"(_token_\d+|_nchwc|_transformed|/MatMulScaleFusion/|/MatmulTransposeFusion/)$")
 
@@ -83,7 +85,7 @@ def check_coverage(path: Path, rule: Literal["x86", "arm"] = "x86") -> CoverageR
     floats: dict[str, str] = {}
     attention: list[float | None] = []
     for node in optimized.graph.node:
-        if node.op_type not in INTEGER_OPS | FLOAT_OPS:
+        if node.op_type not in INTEGER_OPS | FLOAT_OPS | {_BLOCKS}:
             continue
         name = _original_name(node.name)
         origin = _weighted(source, by_name.get(name))
@@ -91,7 +93,7 @@ def check_coverage(path: Path, rule: Literal["x86", "arm"] = "x86") -> CoverageR
             if node.op_type in FLOAT_OPS:
                 attention.append(products.get(origin.name))
             continue  # the product of two activations
-        kind = "integer" if node.op_type in INTEGER_OPS else "float"
+        kind = "integer" if node.op_type in INTEGER_OPS or _rounds_inputs(node) else "float"
         cost = macs.get(origin.name) if origin is not None else None
         known = known and cost is not None
         spent[kind] += cost or 0.0
@@ -137,6 +139,10 @@ def require_coverage(report: CoverageReport, minimum: float, where: str) -> None
         )
 
 
+def _rounds_inputs(node: onnx.NodeProto) -> bool:
+    return node.op_type == _BLOCKS and any(a.name == "accuracy_level" and a.i == 4 for a in node.attribute)
+
+
 def _original_name(name: str) -> str:
     """ONNX Runtime adds suffixes when it replaces a node."""
     while (shorter := _SUFFIX.sub("", name)) != name:
@@ -165,6 +171,8 @@ def _leftover(optimized: onnx.ModelProto) -> int:
 
 def _reason(graph: Graph, node: onnx.NodeProto, rule: str) -> str:
     """Why the runtime could not run ``node`` in integers, as far as the file tells."""
+    if node.op_type == _BLOCKS:
+        return "its weight is stored in integers, its products are asked for in float"
     data, weight = (graph.producer.get(name) for name in node.input[:2])
     if data is None or data.op_type != "DequantizeLinear":
         source = "the model's input" if data is None else f"{data.op_type} {data.name}"

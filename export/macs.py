@@ -8,6 +8,7 @@ import math
 import onnx
 
 from edgekd.export.constants import fold_constants
+from edgekd.export.nbits import OPERATOR
 from edgekd.export.weights import CONVOLUTIONS, LINEARS, stored_weights
 
 _SEQUENCE = 128  # tokens, where the length of a text is dynamic
@@ -49,6 +50,7 @@ def _shapes_of_one_sample(proto: onnx.ModelProto) -> dict[str, list[int]]:
     for value in single.graph.output:
         value.type.tensor_type.ClearField("shape")
     del single.graph.value_info[:]
+    _as_plain_products(single.graph)
     fold_constants(single)  # sizes that decide how much is sliced off
     inferred = onnx.shape_inference.infer_shapes(single, data_prop=True).graph
     shapes = {}
@@ -57,3 +59,16 @@ def _shapes_of_one_sample(proto: onnx.ModelProto) -> dict[str, list[int]]:
         if sizes and all(sizes):
             shapes[value.name] = sizes
     return shapes
+
+
+def _as_plain_products(graph: onnx.GraphProto) -> None:
+    """Products with packed weights as MatMul, whose shapes ONNX can infer."""
+    for node in graph.node:
+        if node.op_type == OPERATOR:
+            sizes = {each.name: each.i for each in node.attribute}
+            weight = f"{node.output[0]}_plain"
+            shape = [sizes["K"], sizes["N"]]
+            graph.input.append(onnx.helper.make_tensor_value_info(weight, onnx.TensorProto.FLOAT, shape))
+            del node.input[1:], node.attribute[:]
+            node.input.append(weight)
+            node.op_type, node.domain = "MatMul", ""

@@ -42,11 +42,16 @@ def frozen_for_export(model: QuantizedModel) -> QuantizedModel:
     """
     frozen = copy.deepcopy(model).cpu().eval()
     frozen.set_phase("frozen")
-    scales = {layer: found for layer in frozen.model.modules() if (found := _weight_scale(layer)) is not None}
-    bake_parametrizations(frozen.model)
+    write_scales(frozen.model)
+    return frozen
+
+
+def write_scales(model: nn.Module) -> None:
+    """Bake every parametrization of ``model``, in place, and let weights with a scale be traced with it."""
+    scales = {layer: found for layer in model.modules() if (found := _weight_scale(layer)) is not None}
+    bake_parametrizations(model)
     for layer, (scale, axis) in scales.items():
         parametrize.register_parametrization(layer, "weight", _WrittenWeight(scale, axis), unsafe=True)
-    return frozen
 
 
 @torch.no_grad()

@@ -14,12 +14,13 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from edgekd.errors import ModelFileError, fault
 from edgekd.export.compact import layer_of
 from edgekd.export.graph import Graph
+from edgekd.export.nbits import OPERATOR, stored_integers
 
 # Operator to the position of its weight; ConvTranspose reduces over another axis and is not here.
 CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "FusedConv": 1}
 LINEARS = {
     "Gemm": 1, "MatMul": 1, "FusedGemm": 1, "FusedMatMul": 1, "MatMulInteger": 1, "QLinearMatMul": 3,
-    "QGemm": 3, "MatMulIntegerToFloat": 1, "DynamicQuantizeMatMul": 1,
+    "QGemm": 3, "MatMulIntegerToFloat": 1, "DynamicQuantizeMatMul": 1, OPERATOR: 1,
 }  # fmt: skip
 WEIGHTED = CONVOLUTIONS | LINEARS
 
@@ -77,6 +78,11 @@ def stored_weights(proto: onnx.ModelProto) -> Iterator[StoredWeight]:
     graph = Graph(proto)
     for node in proto.graph.node:
         if node.op_type not in WEIGHTED:
+            continue
+        if node.op_type == OPERATOR:
+            yield StoredWeight(
+                node.name, OPERATOR, layer_of(node.name), node.input[1], stored_integers(graph, node), 1, 1
+            )
             continue
         found = _trace(graph, node.input[WEIGHTED[node.op_type]])
         if found is None:

@@ -33,16 +33,21 @@ class TableFakeQuant(WeightFakeQuant):
 
 
 def quantize_tables(model: nn.Module, weight_max: int, float_layers: Collection[str] = ()) -> list[str]:
-    """Register fake-quant on every large embedding; returns their names.
+    """Register fake-quant on every large embedding; returns their names."""
+    found = [name for name in large_tables(model) if name not in float_layers]
+    for name in found:
+        table = model.get_submodule(name)
+        parametrize.register_parametrization(table, "weight", TableFakeQuant(weight_max), unsafe=True)
+    return found
 
-    A table that another layer uses as well (tied weights) stays in float.
-    """
+
+def large_tables(model: nn.Module) -> list[str]:
+    """Names of the embeddings that are worth it. A table that another layer uses as well (tied weights) is not."""
     uses = Counter(id(weight) for _, weight in model.named_parameters(remove_duplicate=False))
     found = []
     for name, table in list(model.named_modules()):
-        if not isinstance(table, nn.Embedding) or name in float_layers or parametrize.is_parametrized(table):
+        if not isinstance(table, nn.Embedding) or parametrize.is_parametrized(table):
             continue
         if table.weight.numel() >= _SMALLEST and uses[id(table.weight)] == 1:
-            parametrize.register_parametrization(table, "weight", TableFakeQuant(weight_max), unsafe=True)
             found.append(name)
     return found

@@ -7,10 +7,11 @@ neural-compressor's own algorithms, whose results have another placement than ou
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+from edgekd.quant.compressor import tuning_framework
 
 _SMALLEST = 1e-9
 _NEVER = -1.0
@@ -49,7 +50,7 @@ def tune(
         target: None tries all.
         max_trials: at most so many are tried.
     """
-    base_config, tuning = _framework()
+    base_config, tuning = tuning_framework()
 
     class Candidate(base_config):  # type: ignore[misc, valid-type]
         """One position of the search space, as neural-compressor wants a configuration."""
@@ -100,12 +101,3 @@ def tune(
     best = monitor.get_best_trial_record()
     met = target is None or best.trial_result >= target
     return Tuned(best.quant_config.position, met, tuple(trials))
-
-
-def _framework() -> tuple[Any, Any]:
-    """neural-compressor's classes; it logs tables at every trial, which are ours to tell."""
-    from neural_compressor.common import base_tuning
-    from neural_compressor.common.base_config import BaseConfig
-
-    logging.getLogger("neural_compressor").setLevel(logging.ERROR)
-    return BaseConfig, base_tuning

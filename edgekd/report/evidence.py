@@ -44,6 +44,9 @@ def _guarantees(entry: DeployFacts) -> dict[str, str]:
         if quantization.float_products:
             told["attention"] = f"{plural(quantization.float_products, 'product')} of activations in float"
         told["scheme"] = clean(quantization.scheme)
+        if quantization.weight_bytes is not None:
+            before = byte_count(quantization.weight_bytes_fp32)
+            told["linear weights"] = f"{byte_count(quantization.weight_bytes)} instead of {before}"
     if (parity := entry.parity) is not None:
         told["parity"] = f"same top-1 on {percent(parity.agreement)} of {plural(parity.samples, 'sample')}"
         if parity.max_abs_diff is not None:

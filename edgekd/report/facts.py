@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from edgekd.report.format import weights_kind
 from edgekd.report.schema import (
     BaselineFile,
     DeployFacts,
@@ -58,7 +59,9 @@ def score(metrics: Metrics, *, label_free: bool) -> float | None:
 def files_of(report: Report, entry: DeployFacts) -> list[FileFacts]:
     """The deployed file, the same student in fp32, the teacher in fp32: those that exist."""
     precision = next((row.precision for row in entry.latency if row.precision), None)
-    if precision is None and entry.quantization is not None:
+    if entry.quantization is not None and entry.quantization.weight_bytes is not None:
+        precision = weights_kind(entry.quantization.scheme)
+    elif precision is None and entry.quantization is not None:
         precision = "int8"
     pattern = entry.sparsity.pattern if entry.sparsity else None
     label = " ".join(part for part in ("deployed", precision, pattern) if part)

@@ -125,3 +125,8 @@ def plural(count: int, noun: str) -> str:
 def listing(names: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return " and ".join(([", ".join(names[:-1])] if len(names) > 1 else []) + list(names[-1:]))
+
+
+def weights_kind(scheme: str | None) -> str:
+    """The first words of a weight-only scheme: ``int4 weights``."""
+    return clean((scheme or "weights").partition(" in ")[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekd.report.format import MISSING, clean, percent, significant
+from edgekd.report.format import MISSING, clean, percent, significant, weights_kind
 from edgekd.report.schema import Report, StageFacts, StageQuantization
 from edgekd.report.tables import Column, Table, text_column
 
@@ -10,9 +10,11 @@ _SHOWN = 15
 
 
 def method_name(found: StageQuantization | None) -> str:
-    """How a model was quantized, in a few words: ``QAT``, ``PTQ, SmoothQuant 0.5``."""
+    """How a model was quantized, in a few words: ``QAT``, ``PTQ, SmoothQuant 0.5``, ``int4 weights, GPTQ``."""
     if found is None or found.method is None:
         return MISSING
+    if found.algorithm is not None:
+        return f"{weights_kind(found.scheme)}, {clean(found.algorithm).upper()}"
     name = clean(found.method).upper()
     return name if found.smooth is None else f"{name}, SmoothQuant {clean(str(found.smooth))}"
 

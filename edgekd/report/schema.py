@@ -110,6 +110,8 @@ class StageQuantization(_Open):
     """How a stage quantized. ``zero_shares``: by layer, the share of its inputs that becomes zero."""
 
     method: str | None = None
+    algorithm: str | None = Field(default=None, description="of weight-only: rtn, gptq or awq")
+    scheme: str | None = None
     smooth: float | str | None = None
     ranges: str | None = None
     kept_float: list[KeptLayer] = Field(default_factory=list)
@@ -194,7 +196,8 @@ class Quantization(_Open):
     """Convolution and linear nodes of the runtime's optimized graph.
 
     ``float_products`` counts products of two activations (attention) in float; they are no part of the
-    coverage. ``mac_coverage`` weights the coverage by multiply-accumulates.
+    coverage. ``mac_coverage`` weights the coverage by multiply-accumulates. ``weight_bytes``: of a weight-only
+    file's linear weights, scales included, and what they take in fp32.
     """
 
     scheme: str
@@ -203,6 +206,8 @@ class Quantization(_Open):
     coverage: Fraction
     mac_coverage: Fraction | None = None
     float_products: Count = 0
+    weight_bytes: Count | None = None
+    weight_bytes_fp32: Count | None = None
     float_nodes: list[NamedReason] = Field(default_factory=list)
 
 

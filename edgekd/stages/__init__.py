@@ -13,6 +13,7 @@ from edgekd.recipe_stages import (
     PruneStage,
     PtqStage,
     QuantizeStage,
+    WeightOnlyStage,
 )
 from edgekd.stages.base import Stage
 from edgekd.stages.distill import Distill
@@ -22,6 +23,7 @@ from edgekd.stages.prune_depth import PruneDepth
 from edgekd.stages.prune_low_rank import PruneLowRank
 from edgekd.stages.ptq import PostTrainingQuantize
 from edgekd.stages.quantize import Quantize
+from edgekd.stages.weight_only import WeightOnly
 
 STAGES: dict[type, Callable[[Any], Stage]] = {
     DistillStage: Distill,
@@ -31,6 +33,7 @@ STAGES: dict[type, Callable[[Any], Stage]] = {
     LowRankStage: PruneLowRank,
     QuantizeStage: Quantize,
     PtqStage: PostTrainingQuantize,
+    WeightOnlyStage: WeightOnly,
 }
 
 __all__ = ["STAGES", "Stage"]
