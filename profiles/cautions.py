@@ -23,6 +23,7 @@ class CautionKind(StrEnum):
     SPREAD = "spread"
     TWO_LEVELS = "two-levels"
     TARGET_MISSED = "target-missed"
+    RESUMED = "resumed"
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,8 @@ class LatencyReport:
             "notes": list(self.notes),
             "clocks_mhz": list(self.clocks_mhz),
             "temperatures_c": list(self.temperatures_c),
+            "host": self.host,
+            "health": self.health.to_json() if self.health else None,
         }
         if raw:
             entry["rounds_ms"] = [list(samples) for samples in self.rounds_ms]

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgekd.profiles.ssh.destination import SshOptions
+    from edgekd.profiles.ssh.health import BoardHealth
+    from edgekd.profiles.ssh.measured import measure_on_host
     from edgekd.profiles.ssh.script import run_script
 
-__all__ = ["SshOptions", "run_script"]
+__all__ = ["BoardHealth", "SshOptions", "measure_on_host", "run_script"]
 
 _HOMES = {
+    "BoardHealth": "health",
     "SshOptions": "destination",
+    "measure_on_host": "measured",
     "run_script": "script",
 }
 

@@ -8,7 +8,6 @@ import selectors
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 
 from edgekd.errors import EdgeKDError, HostError, fault
 from edgekd.profiles.ssh.destination import SshOptions, ssh_command
@@ -84,11 +83,8 @@ class Link:
     def pid(self) -> int:
         return self._process.pid
 
-    def send(self, data: bytes, told: Callable[[int], None] | None = None) -> None:
+    def send(self, data: bytes) -> None:
         """Write all of ``data``.
-
-        Args:
-            told: called with the bytes written so far.
 
         Raises:
             EdgeKDError: the connection broke, or took nothing for a minute.
@@ -105,8 +101,6 @@ class Link:
                     continue
                 except OSError:
                     raise self._lost() from None
-                if told:
-                    told(done)
 
     def line(self, seconds: float) -> bytes:
         """The next line, without its end.

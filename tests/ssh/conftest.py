@@ -164,3 +164,31 @@ def board(running_board: Board) -> Iterator[Board]:
     running_board.python()
     yield running_board
     assert running_board.left() == ([], {})
+
+
+@pytest.fixture
+def make_model(tmp_path: Path) -> Callable[..., Path]:
+    """``make_model(name, size)``: a real ONNX file that multiplies a vector by a ``(size, size)`` matrix."""
+
+    def make(name: str = "model.onnx", size: int = 16, *, external: str = "") -> Path:
+        import numpy as np
+        import onnx
+        from onnx import TensorProto, helper, numpy_helper
+
+        weight = np.random.default_rng(0).standard_normal((size, size)).astype(np.float32)
+        graph = helper.make_graph(
+            [helper.make_node("MatMul", ["x", "weight"], ["y"])],
+            "vector",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", size])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", size])],
+            [numpy_helper.from_array(weight, "weight")],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        path = tmp_path / name
+        if external:
+            onnx.save(model, path, save_as_external_data=True, location=external, size_threshold=0)
+        else:
+            onnx.save(model, path)
+        return path
+
+    return make

@@ -1,0 +1,261 @@
+"""The agent: takes files, starts one worker process a model, passes questions on, cleans up.
+
+Two processes: the *guard*, which only waits, and the *agent*, which works. Whichever is killed, the other ends
+the workers and removes the folder; a worker that has lost its agent removes it too. Once the models are loaded
+the folder goes anyway: then nothing of ours is on the board's disk.
+
+Requests are one JSON object a line, ``put`` followed by the file's bytes. Answers are ``{"ok": ...}`` or
+``{"error": {"type": ..., "message": ...}}``; the first comes unasked and says what the board is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edgekd.profiles.machine import read_machine
+from edgekd.profiles.ssh.onboard.folder import Folder
+from edgekd.profiles.ssh.onboard.pipes import Gone, Pipes
+from edgekd.profiles.ssh.onboard.programs import Monitor, told
+
+CARRIED = ""  # the modules of this program as one text; the program itself puts it here
+LEASE_SECONDS = 120
+VENV = "~/.cache/edgekd/venv"
+NEEDED = ("numpy", "onnxruntime")
+_BOOT = (
+    "import sys; sys.path = [p for p in sys.path if p]; f = sys.stdin.buffer; "
+    "exec(compile(f.read(int(f.readline())), 'edgekd-worker', 'exec'))"
+)
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM, signal.SIGPIPE)
+
+
+def main() -> None:
+    """Become guard and agent."""
+    folder = Folder()
+    folder.sweep()
+    watched, held = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(watched)
+        _guard(pid, folder)
+    os.close(held)
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        code = Agent(folder, Pipes(watched, LEASE_SECONDS)).run()
+    except Gone:
+        pass
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(code)
+
+
+def _guard(pid: int, folder: Folder) -> None:
+    """Wait for the agent, then see to it that nothing of it is left."""
+
+    def end(number: int, frame: object) -> None:
+        raise Gone
+
+    code = 1
+    try:
+        for number in _ENDINGS:
+            signal.signal(number, end)
+        _, status = os.waitpid(pid, 0)
+        code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+    except Gone:
+        pass
+    finally:
+        _ignore_endings()
+        with contextlib.suppress(OSError):
+            os.killpg(pid, signal.SIGKILL)
+        folder.remove()
+        os._exit(code)
+
+
+class Agent:
+    """Answers requests until the caller, the guard or a signal ends it."""
+
+    def __init__(self, folder: Folder, pipes: Pipes) -> None:
+        self.folder = folder
+        self.pipes = pipes
+        self.workers: dict[int, subprocess.Popen[bytes]] = {}
+        self.stderr: dict[int, Any] = {}
+        self.monitor: Monitor | None = None
+
+    def run(self) -> int:
+        """Exit status: 0 when the caller said goodbye."""
+        try:
+            self.pipes.answer({"ok": _about()})
+            while True:
+                request = self.pipes.request()
+                if request["do"] == "bye":
+                    return 0
+                try:
+                    answer = {"ok": getattr(self, f"do_{request.pop('do')}")(**request)}
+                except OSError as error:
+                    answer = _error(
+                        "OSError", f"{error.strerror}: {error.filename or self.folder.path}", error.errno
+                    )
+                except _Died as error:
+                    answer = _error("Died", error.told, error.code)
+                self.pipes.answer(answer)
+        except Gone:
+            return 1
+        finally:
+            _ignore_endings()
+            processes = list(self.workers.values())
+            if self.monitor and self.monitor.process:
+                processes.append(self.monitor.process)
+            for process in processes:
+                process.kill()
+            self.folder.remove()
+
+    def do_room(self, bytes: int) -> str:
+        """Make the folder; where it is."""
+        self.folder.make(bytes)
+        return str(self.folder.path)
+
+    def do_put(self, file: str, bytes: int) -> str:
+        """Take a file; where it is. All of it is read from the caller also when the disk is full."""
+        path = self.folder.file(file)
+        stream, failure = None, None
+        try:
+            stream = path.open("wb", buffering=0)
+        except OSError as error:
+            failure = error
+        for block in self.pipes.blocks(bytes):
+            try:
+                while stream and block and not failure:
+                    block = block[stream.write(block) :]
+            except OSError as error:
+                failure = error
+        if stream:
+            stream.close()
+        if failure:
+            failure.filename = str(self.folder.path)
+            raise failure
+        return str(path)
+
+    def do_start(self, worker: int, python: str) -> int:
+        """Start a worker with an interpreter that has the runtime; its process id."""
+        start = f"work({str(self.folder.path)!r}, {os.getpid()})\n"
+        code = f"{CARRIED}from edgekd.profiles.ssh.onboard.agent import work\n{start}".encode()
+        self.stderr[worker] = tempfile.TemporaryFile(dir=str(self.folder.path))  # noqa: SIM115
+        process = subprocess.Popen(  # noqa: S603
+            [python, "-u", "-c", _BOOT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.stderr[worker],
+        )
+        self.workers[worker] = process
+        self._write(worker, b"%d\n" % len(code) + code)
+        return process.pid
+
+    def do_ask(self, worker: int, line: str) -> dict[str, Any]:
+        """Pass a worker's request on; its answer, with what the monitor saw meanwhile."""
+        stdout = self.workers[worker].stdout
+        assert stdout
+        start = time.monotonic()
+        self._write(worker, line.encode() + b"\n")
+        answer = self.pipes.line_of(stdout.fileno())
+        if answer is None:
+            raise self._died(worker)
+        return {"line": answer.decode(), "monitor": self.monitor.since(start) if self.monitor else []}
+
+    def do_loaded(self) -> None:
+        """The files are not needed any more."""
+        self.folder.remove()
+
+    def do_state(self) -> dict[str, Any]:
+        state = asdict(read_machine())
+        state["governors"] = sorted(state["governors"])
+        return state
+
+    def do_health(self, often: bool) -> dict[str, str]:
+        return told(often)
+
+    def do_watch(self) -> bool:
+        """Start the monitor; whether there is one."""
+        self.monitor = Monitor(self.pipes)
+        return self.monitor.process is not None
+
+    def do_python(self, chosen: str | None) -> dict[str, Any]:
+        """An interpreter that has the runtime: the one chosen, this one, or the venv made for it."""
+        venv = Path(VENV).expanduser() / "bin/python"
+        if chosen:
+            return {"python": str(Path(chosen).expanduser()), "missing": []}
+        missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+        if missing and venv.exists():
+            return {"python": str(venv), "missing": []}
+        return {"python": sys.executable, "missing": missing}
+
+    def _write(self, worker: int, data: bytes) -> None:
+        stdin = self.workers[worker].stdin
+        assert stdin
+        try:
+            stdin.write(data)
+            stdin.flush()
+        except OSError:
+            raise self._died(worker) from None
+
+    def _died(self, worker: int) -> _Died:
+        code = self.workers[worker].wait()
+        stderr = self.stderr[worker]
+        stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - 5000))
+        return _Died(code, stderr.read().decode("utf-8", "replace"))
+
+
+class _Died(Exception):
+    """A worker ended: its exit status, negative for a signal, and the end of its standard error."""
+
+    def __init__(self, code: int, told: str) -> None:
+        super().__init__(told)
+        self.code = code
+        self.told = told
+
+
+def work(folder: str, agent: int) -> None:
+    """A worker's life. One that is left alone also removes the folder."""
+    from edgekd.profiles.worker import main as serve
+
+    try:
+        serve()
+    finally:
+        if os.getppid() != agent:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _about() -> dict[str, Any]:
+    try:
+        model = Path("/proc/device-tree/model").read_text(encoding="utf-8", errors="replace").rstrip("\0\n")
+    except OSError:
+        model = ""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {
+        "machine": platform.machine(),
+        "bits": 64 if sys.maxsize > 2**32 else 32,
+        "model": model,
+        "python": platform.python_version(),
+        "cores": cores,
+    }
+
+
+def _error(kind: str, message: str, code: int | None) -> dict[str, Any]:
+    return {"error": {"type": kind, "message": message, "code": code}}
+
+
+def _ignore_endings() -> None:
+    for number in _ENDINGS:
+        signal.signal(number, signal.SIG_IGN)
