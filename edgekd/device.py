@@ -20,6 +20,8 @@ from edgekd.cpu import CpuFacts, detect_cpu
 from edgekd.device_parts import ArmLevel, Fact, JetPack, PowerMode, RuntimeSupport, Trouble
 from edgekd.device_spec import DeviceSpec
 from edgekd.errors import DeviceError, fault, nearest
+from edgekd.machine_speed import remembered
+from edgekd.runtime_support import arm_level, cpu_runtimes
 
 __all__ = [
     "DeviceSpec", "Fact", "add_device", "check_opset", "list_devices", "load_device", "parse_device",
@@ -131,7 +133,20 @@ def _at_hand(spec: DeviceSpec, cpu: CpuFacts) -> DeviceSpec:
     """``cpu.yaml`` with what this machine says of itself."""
     base = spec.model_dump()
     found = {key: value for key, value in cpu.device_fields().items() if value}
-    return DeviceSpec.model_validate({**base, **found, "facts": [*found["facts"], *base["facts"]]})
+    facts = [*found["facts"], *remembered(cpu)]
+    given = {fact["key"] for fact in facts}
+    # The file's highest opset is that of an older runtime.
+    if found.get("opset_max", spec.opset_max) != spec.opset_max:
+        given.add("opset_max")
+    found["facts"] = [*facts, *(fact for fact in base["facts"] if fact["key"] not in given)]
+    version, opset = (
+        found.get("runtime_version", spec.runtime_version),
+        found.get("opset_max", spec.opset_max),
+    )
+    found["runtimes"] = cpu_runtimes(cpu.arch, cpu.flags, version, opset)
+    if cpu.arch == "aarch64":
+        found["arm"] = arm_level(cpu.flags, "read from this machine: /proc/cpuinfo")
+    return DeviceSpec.model_validate({**base, **found})
 
 
 def _first_problem(error: ValidationError, where: str) -> str:

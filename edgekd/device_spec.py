@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, model_validator
@@ -28,6 +28,7 @@ class DeviceSpec(Strict):
         jetpacks: the releases that run here; the default one's runtime is the board's.
         jetpack: the one that was chosen (``NAME@VERSION``), else the default; None where there are none.
         runtimes: what each runtime can do here.
+        models: patterns (``*``, ``?``) of what such a board's device tree calls itself, for detection.
         arm: None for other processors, and where nobody wrote it.
     """
 
@@ -52,6 +53,7 @@ class DeviceSpec(Strict):
     jetpack: str | None = None
     runtimes: tuple[RuntimeSupport, ...] = ()
     trouble: tuple[Trouble, ...] = ()
+    models: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> DeviceSpec:
@@ -128,9 +130,21 @@ class DeviceSpec(Strict):
     def to_yaml(self) -> str:
         """The whole description, in the form that :func:`load_device` reads."""
         written = self.model_dump(mode="json", exclude_none=True)
-        document = {key: value for key, value in written.items() if value not in ([], ())}
-        document.setdefault("facts", [])
-        return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)
+        lines = []
+        for key, value in written.items():
+            if value in ([], ()) and key != "facts":
+                continue
+            if value and isinstance(value, list) and isinstance(value[0], dict):
+                lines += [f"{key}:", *(f"  - {_flow(each)}" for each in value)]
+            else:
+                lines.append(f"{key}: {_flow(value)}")
+        return "\n".join(lines) + "\n"
+
+
+def _flow(value: Any) -> str:
+    """One value on one line."""
+    text = yaml.safe_dump([value], default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
+    return text.strip()[1:-1]
 
 
 def _names_once(part: str, names: list[str]) -> None:
