@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgekd.profiles.cautions import Caution, CautionKind
+    from edgekd.profiles.estimate.api import estimate
     from edgekd.profiles.measurement import Measurement, measure
     from edgekd.profiles.onnx_file import OnnxSummary, read_summary
     from edgekd.profiles.operators import OperatorCost, profile_operators
     from edgekd.profiles.report import LatencyReport
     from edgekd.profiles.runtimes import in_each_runtime
     from edgekd.profiles.session import open_session, run_batches
+    from edgekd.profiles.ssh import SshOptions, measure_on_host
     from edgekd.profiles.statistics import Ratio
 
 __all__ = [
@@ -26,8 +28,11 @@ __all__ = [
     "OnnxSummary",
     "OperatorCost",
     "Ratio",
+    "SshOptions",
+    "estimate",
     "in_each_runtime",
     "measure",
+    "measure_on_host",
     "open_session",
     "profile_operators",
     "read_summary",
@@ -42,8 +47,11 @@ _HOMES = {
     "OnnxSummary": "onnx_file",
     "OperatorCost": "operators",
     "Ratio": "statistics",
+    "SshOptions": "ssh",
+    "estimate": "estimate.api",
     "in_each_runtime": "runtimes",
     "measure": "measurement",
+    "measure_on_host": "ssh",
     "open_session": "session",
     "profile_operators": "operators",
     "read_summary": "onnx_file",
