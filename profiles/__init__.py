@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgekd.profiles.cautions import Caution, CautionKind
+    from edgekd.profiles.emulation.api import emulate
+    from edgekd.profiles.emulation.outputs import Agreement, emulate_outputs
     from edgekd.profiles.estimate.api import estimate
     from edgekd.profiles.measurement import Measurement, measure
     from edgekd.profiles.onnx_file import OnnxSummary, read_summary
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from edgekd.profiles.statistics import Ratio
 
 __all__ = [
+    "Agreement",
     "Caution",
     "CautionKind",
     "LatencyReport",
@@ -29,6 +32,8 @@ __all__ = [
     "OperatorCost",
     "Ratio",
     "SshOptions",
+    "emulate",
+    "emulate_outputs",
     "estimate",
     "in_each_runtime",
     "measure",
@@ -40,6 +45,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Agreement": "emulation.outputs",
     "Caution": "cautions",
     "CautionKind": "cautions",
     "LatencyReport": "report",
@@ -48,6 +54,8 @@ _HOMES = {
     "OperatorCost": "operators",
     "Ratio": "statistics",
     "SshOptions": "ssh",
+    "emulate": "emulation.api",
+    "emulate_outputs": "emulation.outputs",
     "estimate": "estimate.api",
     "in_each_runtime": "runtimes",
     "measure": "measurement",

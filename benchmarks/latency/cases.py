@@ -1,0 +1,98 @@
+"""A row and its network as a problem for the solver, and what is believed before any row is read."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from architecture_table import find_architecture
+from rows import Row
+from solver import Case, Prior
+
+from edgekd.profiles.estimate.op_table import OpTable, op_table
+from edgekd.profiles.estimate.operators import Workload
+from edgekd.profiles.estimate.pricing import terms_of
+from edgekd.profiles.estimate.terms import Terms
+
+# Multiples of the ideal time that kernels of a family usually take.
+_USUAL = {
+    "mac/conv-depthwise": 5.0, "mac/conv-grouped": 2.5, "mac/conv-first": 1.8, "mac/conv-dense-3x3": 1.2,
+    "mac/gemm": 2.0, "mac/attention": 2.0, "mac/recurrent": 3.0, "move/activation-expensive": 6.0,
+    "move/softmax": 10.0, "move/norm": 6.0, "move/resize": 4.0, "move/transpose": 4.0, "pack/windows": 0.5,
+    "pack/rows": 0.5, "weights": 0.5, "out/heavy": 1.0, "out/light": 1.0, "groups": 0.5, "tile": 0.7,
+    "dispatch": 0.5, "once": 0.5, "launch": 1.0, "memory": 1.0, "cached": 0.5,
+}  # fmt: skip
+_USUAL_MAC, _USUAL_MOVE = 1.5, 2.0
+
+
+def prior(name: str) -> Prior:
+    """What a parameter is before the fit: a usual figure for all, nothing for what one runtime adds to it."""
+    base, _, rest = name.partition("|")
+    if base in ("board", "lab"):
+        return Prior(0.0, 0.12)
+    if base.startswith("threads/"):
+        if rest:
+            return Prior(0.0, 0.05, -0.2, 0.1)
+        return Prior(0.9 if base.endswith("heavy") else 0.75, 0.1, 0.3, 0.95)
+    if base.startswith(("core/", "runtime/")):
+        return Prior(0.0, 0.15)
+    if rest:
+        return Prior(0.0, 0.35)
+    stem = base.rpartition("/")[0] if base.endswith(("/fp32", "/fp16", "/int8")) else base
+    usual = _USUAL.get(stem) or _USUAL.get(stem.split("/")[0])
+    if usual is None:
+        usual = _USUAL_MAC if stem.startswith("mac/") else _USUAL_MOVE
+    return Prior(math.log(usual), 0.7)
+
+
+def cases_of(rows: Sequence[Row], networks: Mapping[tuple[str, str], Workload]) -> list[Case]:
+    """One case for each row, in order. A cell of many rows weighs less than as many cells of one."""
+    cells = Counter(row.cell for row in rows)
+    return [
+        Case(
+            terms=row_terms(row, networks),
+            offsets=offsets_of(row),
+            log_seconds=math.log(row.ms / 1000),
+            weight=cells[row.cell] ** -0.5,
+        )
+        for row in rows
+    ]
+
+
+def offsets_of(row: Row) -> tuple[str, ...]:
+    """What a row is off by as a whole: its board under its runtime, its lab."""
+    return (f"board|{row.device}|{row.runtime.chain[0]}", f"lab|{row.lab}|{row.runtime.name}|{row.precision}")
+
+
+def row_terms(row: Row, networks: Mapping[tuple[str, str], Workload]) -> Terms:
+    return terms_of(
+        columns_of(network_of(row, networks)),
+        row.hardware,
+        row.runtime,
+        row.precision,
+        row.threads or 1,
+        row.clusters,
+    )
+
+
+def network_of(row: Row, networks: Mapping[tuple[str, str], Workload]) -> Workload:
+    """The row's network; ncnn runs files of its own.
+
+    Raises:
+        KeyError: its architecture is not in the table.
+    """
+    found = find_architecture(networks, row.model, row.shape, row.runtime.name)
+    if found is None:
+        raise KeyError(row.model)
+    return found
+
+
+_TABLES: dict[int, tuple[Workload, OpTable]] = {}
+
+
+def columns_of(workload: Workload) -> OpTable:
+    key = id(workload)
+    if key not in _TABLES:
+        _TABLES[key] = (workload, op_table(workload.operators))
+    return _TABLES[key][1]

@@ -1,0 +1,57 @@
+"""What left-out rows were off by, as ranges; how many rows there are of each kind."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from cases import columns_of, network_of
+from numpy.typing import NDArray
+from rows import Row
+
+from edgekd.profiles.estimate.network_kinds import network_kind
+from edgekd.profiles.estimate.operators import Workload
+from edgekd.profiles.estimate.ranges import evidence_key, interval_keys
+
+# A range must hold 80 % of the truth; a few kinds of rows are no sample of what comes.
+_COVERAGE = 0.82
+_ENOUGH_CELLS = 12
+
+
+def kind_of(row: Row, networks: Mapping[tuple[str, str], Workload]) -> str:
+    return network_kind(columns_of(network_of(row, networks)))
+
+
+def intervals_of(
+    rows: Sequence[Row],
+    networks: Mapping[tuple[str, str], Workload],
+    residuals: Mapping[str, NDArray[np.float64]],
+) -> dict[str, list[float]]:
+    """Log of published over predicted: the two bounds that hold most rows, each cell of rows counted as one."""
+    cells = Counter(row.cell for row in rows)
+    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    counted: dict[str, set[object]] = defaultdict(set)
+    for position, row in enumerate(rows):
+        for board, values in residuals.items():
+            for key in interval_keys(row.runtime, known_board=board == "known", kind=kind_of(row, networks)):
+                found[key].append((float(values[position]), 1 / cells[row.cell]))
+                counted[key].add(row.cell)
+    return {key: _bounds(pairs) for key, pairs in sorted(found.items()) if len(counted[key]) >= _ENOUGH_CELLS}
+
+
+def evidence_of(rows: Sequence[Row], networks: Mapping[tuple[str, str], Workload]) -> dict[str, int]:
+    """Rows by runtime, style of core, precision and kind of network."""
+    found = Counter(
+        evidence_key(row.runtime, row.style, row.precision, kind_of(row, networks)) for row in rows
+    )
+    return dict(sorted(found.items()))
+
+
+def _bounds(pairs: Sequence[tuple[float, float]]) -> list[float]:
+    values, weights = (np.asarray(part) for part in zip(*pairs, strict=True))
+    order = np.argsort(values)
+    share = (np.cumsum(weights[order]) - weights[order] / 2) / weights.sum()
+    tail = (1 - _COVERAGE) / 2
+    low, high = np.interp([tail, 1 - tail], share, values[order])
+    return [round(float(low), 4), round(float(high), 4)]

@@ -1,0 +1,145 @@
+"""How long an ONNX file takes on a device, from its operators and the device's facts: a point and a range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgekd.artifact import sha256_file
+from edgekd.device import DeviceSpec, check_opset, load_device
+from edgekd.errors import DeviceError, UserInputError, fault
+from edgekd.profiles.estimate.hardware import Hardware, read_hardware
+from edgekd.profiles.estimate.network_kinds import network_kind
+from edgekd.profiles.estimate.notes import basis_of, notes_of
+from edgekd.profiles.estimate.op_table import op_table
+from edgekd.profiles.estimate.operators import Operator
+from edgekd.profiles.estimate.parameters import fitted
+from edgekd.profiles.estimate.pricing import terms_of
+from edgekd.profiles.estimate.ranges import range_of
+from edgekd.profiles.estimate.runtimes import PRECISIONS, RuntimeKind, runtime_kind
+from edgekd.profiles.estimate.terms import OpSeconds, price
+from edgekd.profiles.estimate.workload import read_workload
+from edgekd.profiles.inputs import Shape
+from edgekd.profiles.predicted import LatencyEstimate, OperatorTime
+
+
+def estimate(
+    model: Path | str,
+    device: str | DeviceSpec,
+    *,
+    runtime: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    power_mode: str | None = None,
+    batch: int = 1,
+    shape: Shape = None,
+) -> LatencyEstimate:
+    """What an ONNX file is expected to take on a device that need not be at hand.
+
+    Args:
+        device: a name, a device file, or a description. What its facts do not say is taken from its kind of
+            core and memory, and said in the notes.
+        runtime: ``onnxruntime``, ``tensorrt``, ``tflite`` or ``ncnn``; None = the device's.
+        precision: ``fp32``, ``fp16`` or ``int8``; None = the file's.
+        threads: None = all cores that share work evenly. A GPU runtime does not read it.
+        power_mode: None = the highest clocks of the device's facts.
+        batch: samples per inference, where the file leaves it open.
+        shape: of the inputs, where the file leaves them open.
+
+    Raises:
+        DeviceError: unknown device, runtime or power mode, or a precision that the device lacks; one line.
+        ModelFileError: see :func:`edgekd.profiles.estimate.workload.read_workload`.
+        UserInputError: ``threads`` or ``batch`` below 1.
+    """
+    spec = device if isinstance(device, DeviceSpec) else load_device(device)
+    engine = runtime_kind(runtime or spec.runtime)
+    for name, count in (("threads", threads), ("batch", batch)):
+        if count is not None and count < 1:
+            raise UserInputError(fault(name, "must be at least 1", got=count, allowed="1 and above"))
+    mode = spec.power_mode(power_mode) if power_mode else None
+    hardware = read_hardware(spec, mode)
+    workload = read_workload(Path(model), batch=batch, shape=shape)
+    if engine.name == spec.runtime:
+        check_opset(spec, workload.opset)
+    wanted = _precision(precision or workload.precision, spec, hardware, engine)
+    table = op_table(workload.operators)
+    crew = _threads(threads, hardware, engine)
+    fit = fitted("gpu" if engine.gpu else "cpu")
+    seconds = price(terms_of(table, hardware, engine, wanted, crew), fit.values)
+    offset = fit.boards.get(f"{spec.name}|{engine.chain[0]}")
+    kind = network_kind(table)
+    style = hardware.gpu.kind.generation if engine.gpu and hardware.gpu else hardware.style
+    known = offset is not None
+    found = range_of(fit, engine, style=style, precision=wanted, kind=kind, known_board=known)
+    factor = math.exp(offset or 0.0)
+    point = float(seconds.total.sum()) * factor * 1000
+    return LatencyEstimate(
+        device=spec.name,
+        runtime=engine.name,
+        runtime_version=spec.runtime_version if engine.name == spec.runtime else "",
+        threads=1 if engine.gpu else crew,
+        batch=batch,
+        precision=wanted,
+        p50_ms=point,
+        low_ms=point * found.low,
+        high_ms=point * found.high,
+        validated=found.validated,
+        basis=basis_of(fit, engine, found.rows, known=known),
+        model_sha256=sha256_file(Path(model)),
+        power_mode=mode.name if mode else None,
+        operators=_operators(workload.operators, seconds, factor),
+        notes=(*workload.notes, *notes_of(spec, hardware, engine, mode, wanted, kind, found)),
+        inputs=workload.inputs,
+    )
+
+
+def _precision(wanted: str, spec: DeviceSpec, hardware: Hardware, engine: RuntimeKind) -> str:
+    spot = f"device {spec.name}"
+    if wanted not in PRECISIONS:
+        raise UserInputError(fault("precision", "is unknown", got=wanted, allowed=", ".join(PRECISIONS)))
+    if engine.gpu and hardware.gpu is None:
+        fix = "write gpu_arch, cuda_cores and gpu_clock_max into its facts"
+        raise DeviceError(fault(spot, f"has no GPU that {engine.name} could use", fix=fix))
+    support = spec.runtime_support(engine.name)
+    lacks = wanted == "int8" and support is not None and support.int8 == "none"
+    if engine.gpu and hardware.gpu is not None and wanted == "int8" and not hardware.gpu.op8:
+        lacks = True
+    if wanted == "int8" and not engine.int8:
+        lacks = True
+    if lacks:
+        what = f"{engine.name} has no int8 kernels there"
+        raise DeviceError(fault(spot, what, got=wanted, allowed="fp32, fp16", fix="estimate the float file"))
+    return wanted
+
+
+def _threads(threads: int | None, hardware: Hardware, engine: RuntimeKind) -> int:
+    if threads is not None:
+        return min(threads, hardware.cores)
+    if not engine.static:
+        return hardware.cores
+    clocks = [cluster.ghz for cluster in hardware.clusters]
+    middle = (max(clocks) + min(clocks)) / 2
+    return sum(cluster.cores for cluster in hardware.clusters if cluster.ghz >= middle)
+
+
+def _operators(operators: Sequence[Operator], seconds: OpSeconds, factor: float) -> tuple[OperatorTime, ...]:
+    rows = []
+    for position, operator in enumerate(operators):
+        parts = {
+            "compute": seconds.compute[position],
+            "memory": seconds.memory[position],
+            "overhead": seconds.overhead[position],
+        }
+        rows.append(
+            OperatorTime(
+                node=operator.node,
+                op=operator.op,
+                family=operator.family,
+                milliseconds=float(seconds.total[position]) * factor * 1000,
+                macs=operator.macs,
+                bytes=operator.bytes,
+                bound=max(parts, key=lambda name: parts[name]),
+            )
+        )
+    return tuple(rows)

@@ -1,0 +1,29 @@
+"""The terms of an inference on a board under a runtime."""
+
+from __future__ import annotations
+
+from edgekd.profiles.estimate.graphics_terms import gpu_terms
+from edgekd.profiles.estimate.hardware import Hardware
+from edgekd.profiles.estimate.op_table import OpTable
+from edgekd.profiles.estimate.processors import cpu_terms, crew_of
+from edgekd.profiles.estimate.runtimes import RuntimeKind
+from edgekd.profiles.estimate.terms import Terms
+
+
+def terms_of(
+    table: OpTable,
+    hardware: Hardware,
+    runtime: RuntimeKind,
+    precision: str,
+    threads: int,
+    clusters: slice = slice(None),
+) -> Terms:
+    """Args:
+    threads: of the processor; a GPU runtime does not read them.
+    clusters: of the processor's cores that may be used.
+    """
+    if runtime.gpu:
+        assert hardware.gpu is not None  # asked for before
+        return gpu_terms(table, hardware.gpu, runtime, precision)
+    crew = crew_of(hardware, threads, static=runtime.static, clusters=clusters)
+    return cpu_terms(table, crew, runtime, precision)
