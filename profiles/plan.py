@@ -87,7 +87,8 @@ class UntilKnown:
         half = half_width(rounds_ms)
         if len(rounds_ms) >= MIN_ROUNDS and half <= self.target:
             return []
-        known = f"to {half:.1%}" if len(rounds_ms) >= MIN_ROUNDS else f"from {len(rounds_ms)} rounds alone"
+        few = f"from {len(rounds_ms)} round{'s' * (len(rounds_ms) > 1)} alone"
+        known = f"to {half:.1%}" if len(rounds_ms) >= MIN_ROUNDS else few
         text = f"the median is known {known} (asked for {self.target:.1%}) after {self.seconds:g} s: allow more seconds"
         return [Caution(CautionKind.TARGET_MISSED, text)]
 
