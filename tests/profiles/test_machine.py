@@ -42,6 +42,38 @@ def test_reading_a_linux_machine(tmp_path: Path) -> None:
     )
 
 
+def test_clocks_and_temperatures(tmp_path: Path) -> None:
+    cpus, zones = "sys/devices/system/cpu", "sys/class/thermal"
+    root = write(
+        tmp_path,
+        {
+            f"{cpus}/cpu0/cpufreq/scaling_cur_freq": "600000\n",
+            f"{cpus}/cpu1/cpufreq/scaling_cur_freq": "1500000\n",
+            f"{zones}/thermal_zone0/temp": "48312\n",
+            f"{zones}/thermal_zone0/type": "cpu-thermal\n",
+            f"{zones}/thermal_zone1/temp": "61000\n",
+            f"{zones}/thermal_zone2/type": "asleep\n",
+            "proc/cpuinfo": "cpu MHz\t\t: 2300.000\n",
+        },
+    )
+    state = read_machine(root)
+    assert state.clocks_mhz == (600.0, 1500.0)
+    assert state.temperatures_c == (("cpu-thermal", 48.312), ("thermal_zone1", 61.0))
+    assert (state.clock_mhz, state.temperature_c) == (1500.0, 61.0)
+
+
+def test_clocks_of_a_machine_without_a_frequency_driver(tmp_path: Path) -> None:
+    root = write(tmp_path, {"proc/cpuinfo": "cpu MHz\t\t: 2300.000\nflags : a\ncpu MHz\t\t: 1200.5\n"})
+    assert read_machine(root).clocks_mhz == (2300.0, 1200.5)
+    assert (
+        read_machine(tmp_path / "nowhere").clock_mhz,
+        read_machine(tmp_path / "nowhere").temperature_c,
+    ) == (
+        None,
+        None,
+    )
+
+
 def test_a_pi_that_was_throttled_long_ago_is_not_throttled_now(tmp_path: Path) -> None:
     root = write(tmp_path, {"sys/devices/platform/soc/soc:firmware/get_throttled": "50000\n"})
     assert not read_machine(root).throttled_now
@@ -53,7 +85,7 @@ def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
     assert machine_cautions(state, state, threads=1, cores=2, seconds=10.0, own_seconds=9.0) == []
 
 
-def cautions(after: MachineState, **options: float) -> list[Caution]:
+def cautions(after: MachineState, **options: object) -> list[Caution]:
     numbers = {"threads": 1, "cores": 2, "seconds": 10.0, "own_seconds": 9.5, **options}
     return machine_cautions(QUIET, after, **numbers)  # type: ignore[arg-type]
 
@@ -66,6 +98,7 @@ def cautions(after: MachineState, **options: float) -> list[Caution]:
         ({"swapped_pages": 6}, CautionKind.SWAP),
         ({"throttle_events": 3}, CautionKind.THROTTLED),
         ({"throttled_now": True}, CautionKind.THROTTLED),
+        ({"stolen_seconds": 0.6}, CautionKind.STOLEN),
     ],
 )
 def test_each_trouble_has_its_own_warning(change: dict[str, object], kind: CautionKind) -> None:
@@ -87,3 +120,51 @@ def test_more_threads_than_cores() -> None:
         CautionKind.TOO_MANY_THREADS,
         "4 threads on 2 cores: they take turns",
     )
+
+
+def test_waiting_for_a_core_that_others_have() -> None:
+    # Half of the time in which it could have run; the rest of the machine looks idle.
+    quiet = replace(QUIET, busy_seconds=None)
+    (caution,) = cautions(quiet, own_seconds=5.0, wait_seconds=5.0)
+    assert caution.kind is CautionKind.CORES_SHARED
+    assert str(caution) == (
+        "the model waited 50% of its time for a core that others had: stop them and measure again"
+    )
+    assert cautions(quiet, own_seconds=9.5, wait_seconds=0.1) == []
+    assert cautions(quiet, own_seconds=9.5, wait_seconds=None) == []
+
+
+def test_threads_that_wait_for_each_other_are_no_others() -> None:
+    found = cautions(replace(QUIET, busy_seconds=None), threads=4, own_seconds=9.5, wait_seconds=9.0)
+    assert [caution.kind for caution in found] == [CautionKind.TOO_MANY_THREADS]
+
+
+def clocked(*megahertz: float) -> list[MachineState]:
+    return [replace(QUIET, clocks_mhz=(300.0, clock)) for clock in megahertz]
+
+
+def test_a_clock_that_moved_between_the_turns() -> None:
+    quiet = replace(QUIET, busy_seconds=109.6)
+    (caution,) = cautions(quiet, between=clocked(1500, 1490, 1200))
+    assert caution.kind is CautionKind.CLOCK_MOVED
+    assert "between 1200 and 1500 MHz" in str(caution)
+    assert cautions(quiet, between=clocked(1500, 1490, 1480)) == []
+    assert cautions(quiet, between=[]) == []
+
+
+@pytest.mark.parametrize(("degrees", "word"), [(66.0, "hotter"), (30.0, "cooler"), (52.0, None)])
+def test_a_temperature_that_moved(degrees: float, word: str | None) -> None:
+    before = replace(QUIET, temperatures_c=(("gpu", 40.0), ("cpu", 48.0)))
+    after = replace(
+        before, busy_seconds=109.6, temperatures_c=(("cpu", degrees), ("new", 90.0), ("gpu", 41.0))
+    )
+    found = machine_cautions(before, after, threads=1, cores=2, seconds=10.0, own_seconds=9.5)
+    assert [caution.kind for caution in found] == ([CautionKind.TEMPERATURE] if word else [])
+    if word:
+        assert str(found[0]).startswith(f"cpu went from 48 to {degrees:.0f} °C: what ran later ran {word}")
+
+
+def test_throttled_in_the_middle_only() -> None:
+    quiet = replace(QUIET, busy_seconds=109.6)
+    found = cautions(quiet, between=[quiet, replace(quiet, throttled_now=True), quiet])
+    assert [caution.kind for caution in found] == [CautionKind.THROTTLED]
