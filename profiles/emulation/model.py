@@ -1,0 +1,193 @@
+"""Counts of one inference to milliseconds on a board: a model of few parameters, each of them physical.
+
+::
+
+    time = (waits_mac x cycles of multiply-adds + waits_other x cycles of all else) / (clock x speed-up of the threads)
+         + lines beyond the level-2 cache x 64 bytes / (share x the board's memory bandwidth)
+
+Cycles per class come from the core's published timings, clock and bandwidth from the board's facts, the lines
+from the simulated caches; ``waits_mac``, ``waits_other`` and ``share`` are fitted for each core on published
+latencies. So a board with the same core and another clock, cache or memory follows without a fit. A core without
+published latencies takes the geometric mean of the fitted ones, and a wider range.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from edgekd.profiles.emulation.counts import Counts, Region, classes
+from edgekd.profiles.estimate.hardware import Hardware, read_hardware
+from edgekd.profiles.predicted import OperatorTime
+
+if TYPE_CHECKING:
+    from edgekd.device_spec import DeviceSpec
+    from edgekd.profiles.emulation.cores import EmulatedCore
+
+MULTIPLY_ADDS = ("simd-fma", "simd-dot", "simd-multiply")
+LINE_BYTES = 64
+_LEVEL = 1  # lines beyond this cache level cost bandwidth
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one inference, or one operator, asks of a core.
+
+    Attributes:
+        mac_cycles, other_cycles: of one thread, by the core's published timings.
+        lines: 64 bytes each, moved beyond the level-2 cache in either direction.
+    """
+
+    mac_cycles: float
+    other_cycles: float
+    lines: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Attributes:
+    waits_mac, waits_other: real cycles over published ones.
+    share: of the memory bandwidth that a board's facts give.
+    spread: 80 % of unseen models lie within this factor of the prediction.
+    fitted: on published latencies of this very core.
+    """
+
+    waits_mac: float
+    waits_other: float
+    share: float
+    spread: float
+    fitted: bool
+
+
+@dataclass(frozen=True)
+class Prediction:
+    milliseconds: float
+    low: float
+    high: float
+    threads: int
+    validated: bool
+    basis: str
+    operators: tuple[OperatorTime, ...]
+    notes: tuple[str, ...]
+
+
+def work(instructions: Mapping[str, int], lines: float, style: str) -> Work:
+    """Counted instructions by class to :class:`Work` on a core of this style."""
+    cycles = timing()["cycles"][style]
+    spent = {name: count * cycles.get(name, cycles["other"]) for name, count in instructions.items()}
+    multiply = sum(spent.get(name, 0.0) for name in MULTIPLY_ADDS)
+    return Work(multiply, sum(spent.values()) - multiply, lines)
+
+
+def terms(found: Work, board: Hardware, threads: int) -> tuple[float, float, float]:
+    """Milliseconds that the three parameters multiply: multiply-adds, all else, memory at full bandwidth."""
+    cluster = board.clusters[0]
+    rate = cluster.ghz * 1e6 * speed_up(min(threads, cluster.cores))
+    bandwidth = min(board.bandwidth, board.core_bandwidth * threads) * 1e6
+    return found.mac_cycles / rate, found.other_cycles / rate, found.lines * LINE_BYTES / bandwidth
+
+
+def milliseconds(found: Work, board: Hardware, threads: int, by: Calibration) -> tuple[float, float]:
+    """Time in the core and time for memory."""
+    multiply, other, memory = terms(found, board, threads)
+    return by.waits_mac * multiply + by.waits_other * other, memory / by.share
+
+
+def speed_up(threads: int) -> float:
+    """Of the work in the cores, by Amdahl's law."""
+    serial = float(timing()["serial_share"])
+    return 1.0 / (serial + (1.0 - serial) / threads)
+
+
+def calibration(core: str) -> Calibration:
+    """Of a core by its name, such as ``Cortex-A72``."""
+    fitted = timing()["fitted"]
+    if core in fitted:
+        return Calibration(**fitted[core], fitted=True)
+    names = ("waits_mac", "waits_other", "share")
+    mean = {
+        name: math.exp(sum(math.log(row[name]) for row in fitted.values()) / len(fitted)) for name in names
+    }
+    return Calibration(**mean, spread=float(timing()["spread_of_other_cores"]), fitted=False)
+
+
+def predict(
+    counts: Counts, spec: DeviceSpec, core: EmulatedCore, *, threads: int | None, precision: str
+) -> Prediction:
+    """Latency of what was counted.
+
+    Args:
+        threads: None for as many as the board's fast cores.
+    """
+    board = read_hardware(spec)
+    cluster = board.clusters[0]
+    threads = threads or cluster.cores
+    by = calibration(core.name)
+    compute, memory = milliseconds(_work(counts.whole, core), board, threads, by)
+    total = compute + memory
+    published = by.fitted and precision == "fp32" and threads == cluster.cores
+    spread = by.spread if published else max(by.spread, float(timing()["spread_of_other_precisions"]))
+    basis = (
+        f"{counts.whole.instructions / 1e6:.0f} M instructions and {_lines(counts.whole) * LINE_BYTES / 1e6:.0f} MB "
+        f"beyond the caches, counted on an emulated {core.name}; {cluster.ghz:g} GHz, {threads} threads"
+    )
+    notes = [] if core.exact else [f"qemu's {core.emulator} stands in for {core.name}: same instructions"]
+    if not by.fitted:
+        notes.append(
+            f"no published latencies of ONNX Runtime on a {core.name}: its timings are its relatives'"
+        )
+    if by.fitted and precision != "fp32":
+        notes.append(f"calibrated on fp32; no published {precision} latencies of ONNX Runtime lie near")
+    if threads > cluster.cores:
+        notes.append(f"{threads} threads, but only {cluster.cores} fast cores: counted as {cluster.cores}")
+    return Prediction(
+        milliseconds=total,
+        low=total / spread,
+        high=total * spread,
+        threads=threads,
+        validated=published,
+        basis=basis,
+        operators=_operators(counts, core, board, threads, by, total),
+        notes=tuple(notes),
+    )
+
+
+def _operators(
+    counts: Counts, core: EmulatedCore, board: Hardware, threads: int, by: Calibration, total: float
+) -> tuple[OperatorTime, ...]:
+    """Each operator's part; scaled to the whole, because the profiler's own instructions are among theirs."""
+    parts = [milliseconds(_work(each.region, core), board, threads, by) for each in counts.operators]
+    spent = sum(compute + memory for compute, memory in parts)
+    return tuple(
+        OperatorTime(
+            node=each.node,
+            op=each.op,
+            family=each.family,
+            milliseconds=(compute + memory) * total / spent,
+            macs=each.macs,
+            bytes=each.bytes,
+            bound="memory" if memory > compute else "compute",
+        )
+        for each, (compute, memory) in zip(counts.operators, parts, strict=True)
+    )
+
+
+def _work(region: Region, core: EmulatedCore) -> Work:
+    return work(classes(region), _lines(region), core.style)
+
+
+def _lines(region: Region) -> int:
+    return sum(region.lines[_LEVEL])
+
+
+@cache
+def timing() -> Mapping[str, Any]:
+    """Published cycles and fitted parameters."""
+    text = resources.files("edgekd.profiles.emulation").joinpath("timing.json").read_text(encoding="utf-8")
+    document: Mapping[str, Any] = json.loads(text)
+    return document
