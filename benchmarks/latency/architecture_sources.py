@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 Build = Callable[[tuple[int, ...]], Any]
@@ -82,8 +83,12 @@ NCNN = {
 }
 
 
-def find_builder(model: str) -> tuple[str, Build] | None:
-    """``(source, builder)`` of a published name; None where no definition is known."""
+def find_builder(model: str, yolov7: Path | None = None) -> tuple[str, Build] | None:
+    """``(source, builder)`` of a published name; None where no definition is known.
+
+    Args:
+        yolov7: folder ``cfg`` of YOLOv7's repository.
+    """
     if model in _TORCHVISION:
         return f"torchvision {_TORCHVISION[model]}", lambda shape: _torchvision(_TORCHVISION[model])
     if model in _TIMM:
@@ -94,7 +99,7 @@ def find_builder(model: str) -> tuple[str, Build] | None:
         return source, lambda shape: _mobilenet(version, width)
     from benchmarks.latency.nets import find_net
 
-    return find_net(model)
+    return find_net(model, yolov7)
 
 
 def _torchvision(name: str) -> Any:

@@ -4,8 +4,9 @@ Each definition is exported with random weights and read back by the code that r
 ncnn's own networks come from its ``.param`` files. What cannot be rebuilt here keeps the entry that it has.
 
     git clone https://github.com/Tencent/ncnn /tmp/ncnn
+    git clone https://github.com/WongKinYiu/yolov7 /tmp/yolov7
     pip install ultralytics effdet            # optional: YOLO and EfficientDet
-    python -m benchmarks.latency.architectures --ncnn /tmp/ncnn/benchmark/models
+    python -m benchmarks.latency.architectures --ncnn /tmp/ncnn/benchmark/models --yolov7 /tmp/yolov7/cfg
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ PUBLISHED = Path(__file__).with_name("published.csv")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--ncnn", type=Path, help="ncnn's folder benchmark/models")
+    parser.add_argument("--yolov7", type=Path, help="YOLOv7's folder cfg")
     parser.add_argument("--only", default=".*", help="models whose name matches this expression")
     parser.add_argument("--missing", action="store_true", help="only what the table does not have yet")
     parser.add_argument("--onnx", type=Path, help="keep the exported files there, <model>.onnx")
@@ -72,7 +74,7 @@ def _built(model: str, shape: str, options: argparse.Namespace) -> dict[Key, Wor
         operators = read_param(options.ncnn / f"{NCNN[model]}.param", sizes)
         found[f"{model}@ncnn", shape] = Workload(operators, inputs={"input": sizes}, source=source)
     try:
-        builder = find_builder(model)
+        builder = find_builder(model, options.yolov7)
         if builder is not None:
             source, build = builder
             found[model, shape] = replace(_exported(build(sizes), model, sizes, options.onnx), source=source)

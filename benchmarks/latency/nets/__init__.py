@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
-def find_net(model: str) -> tuple[str, Callable[[tuple[int, ...]], Any]] | None:
+def find_net(model: str, yolov7: Path | None) -> tuple[str, Callable[[tuple[int, ...]], Any]] | None:
     """``(source, builder)``, see :mod:`benchmarks.latency.architecture_sources`."""
-    return None
+    from benchmarks.latency.nets import listed, packages, yolov4, yolox
+
+    found = [listed.find(model, yolov7), *(home.find(model) for home in (packages, yolox, yolov4))]
+    return next((entry for entry in found if entry is not None), None)
