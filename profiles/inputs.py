@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,10 @@ DEFAULT_TOKENS = 128  # of a text, where the file leaves its length open and nob
 _TOKENS = "input_ids"
 _BESIDE_TOKENS = {"attention_mask": 1, "token_type_ids": 0}  # every token takes part, all in one segment
 
-Shape = Sequence[int] | Mapping[str, Sequence[int]] | None
+if TYPE_CHECKING:
+    Shape = Sequence[int] | Mapping[str, Sequence[int]] | None
+else:
+    Shape = object  # Python 3.8 on a board cannot evaluate it
 
 
 @dataclass(frozen=True)

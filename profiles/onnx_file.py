@@ -70,7 +70,9 @@ def read_summary(path: Path) -> OnnxSummary:
 
 
 def _summarise(view: memoryview, size: int) -> OnnxSummary:
-    opset, operators, external = 0, Counter[str](), set[str]()
+    opset = 0
+    operators: Counter[str] = Counter()
+    external: set[str] = set()
     weights: Counter[int] = Counter()
     graphs = 0
     for number, value in message_fields(view):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,10 @@ class Runner(Protocol):
         ...
 
 
-RunnerFactory = Callable[[Path, RunSettings], Runner]
+if TYPE_CHECKING:
+    RunnerFactory = Callable[[Path, RunSettings], Runner]
+else:
+    RunnerFactory = object  # Python 3.8 on a board cannot evaluate it
 
 
 class FakeClock:

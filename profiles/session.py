@@ -172,7 +172,7 @@ def input_dtype(entry: Any) -> type:
 def check_shape(name: str, declared: Any, given: Any) -> None:
     """Raise :class:`ModelFileError` when ``given`` does not fit the declared dimensions (a name fits all)."""
     fits = len(declared) == len(given) and all(
-        not isinstance(want, int) or want == have for want, have in zip(declared, given, strict=True)
+        not isinstance(want, int) or want == given[place] for place, want in enumerate(declared)
     )
     if not fits:
         shape = [want if isinstance(want, int) else "any" for want in declared]

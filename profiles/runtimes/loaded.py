@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgekd.errors import MissingDependencyError, fault
 
-Call = Callable[[], object]
+if TYPE_CHECKING:
+    Call = Callable[[], object]
+else:
+    Call = object  # Python 3.8 on a board cannot evaluate it
 
 
 @dataclass(frozen=True)

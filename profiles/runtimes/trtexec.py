@@ -62,7 +62,8 @@ class TrtexecRunner:
         self._cpu_start = _children_seconds()
 
     def open(self) -> Opened:
-        precision, notes = "unknown", list[str]()
+        precision = "unknown"
+        notes: list[str] = []
         inputs: dict[str, list[int]] = {}
         if self.path.suffix.lower() == ".onnx":
             precision = read_summary(self.path).precision

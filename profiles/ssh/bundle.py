@@ -36,21 +36,20 @@ sys.meta_path.insert(0, _Carried())
 def program(entry: str) -> str:
     """Source of a program that calls ``main()`` of the module ``entry``, which it carries.
 
-    It finds itself as ``edgekd.profiles.ssh.onboard.agent.CARRIED``, so that the agent can start workers from it: that
-    text defines the modules and runs nothing.
+    The agent finds the part without the call as ``CARRIED``: a worker is started with it.
     """
-    carried = f"SOURCES = {dict(_sources())!r}\n{_LOADER}"
-    start = (
-        f"import {entry}\n"
-        "import edgekd.profiles.ssh.onboard.agent as _agent\n"
-        f"_agent.CARRIED = {carried!r}\n"
-        f"{entry}.main()\n"
+    text = f"SOURCES = {carried()!r}\n{_LOADER}"
+    return (
+        f"CARRIED = {text!r}\n"
+        "exec(compile(CARRIED, 'edgekd-carried', 'exec'))\n"
+        f"import {entry} as entry\n"
+        "entry.CARRIED = CARRIED\n"
+        "entry.main()\n"
     )
-    return carried + start
 
 
 @lru_cache(maxsize=1)
-def _sources() -> tuple[tuple[str, tuple[bool, str]], ...]:
+def carried() -> dict[str, tuple[bool, str]]:
     """Module name to (is it a package, source), parents included."""
     found: dict[str, tuple[bool, str]] = {}
     waiting = list(_ROOTS)
@@ -66,7 +65,7 @@ def _sources() -> tuple[tuple[str, tuple[bool, str]], ...]:
         found[name] = (path.name == "__init__.py", source)
         waiting += [parent for parent in _parents(name) if parent not in found]
         waiting += [module for module in imported(source) if module not in found]
-    return tuple(sorted(found.items()))
+    return dict(sorted(found.items()))
 
 
 def imported(source: str) -> Iterator[str]:

@@ -78,8 +78,8 @@ def last_line(told: str) -> str:
 
 
 def printable(text: str) -> str:
-    """A board's words without what could move a terminal's cursor."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    """A board's words without what could move a terminal's cursor; lines stay lines."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
 
 def _line_with(text: str, told: str) -> str:
