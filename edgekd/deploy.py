@@ -16,13 +16,14 @@ from edgekd.data.source import Dataset, Progress
 from edgekd.deploy_blocks import require_runtime, weight_only_facts, weight_only_stage
 from edgekd.deploy_checks import parity_facts, quantization_facts, sparsity_facts
 from edgekd.deploy_measure import measure_deployed
-from edgekd.device import DeviceSpec, check_opset
+from edgekd.device import DeviceSpec, check_operators, check_opset
 from edgekd.errors import RecipeError, fault
 from edgekd.evaluation import onnx_logits, score
 from edgekd.export.bundle import write_bundle
 from edgekd.export.trace import OPSET_MAX, OPSET_MIN_INT8
 from edgekd.export.write import export_float, export_quantized, export_weight_only
 from edgekd.models.loaded import LoadedModel
+from edgekd.profiles import read_summary
 from edgekd.quant.qat import QuantizedModel
 from edgekd.quant.schemes import get_scheme
 from edgekd.recipe import Recipe
@@ -65,7 +66,7 @@ def deploy(
 
     Raises:
         ExportError: a guarantee does not hold in the written file: pattern, integer kernels, parity.
-        DeviceError: the device's runtime cannot load the opset.
+        DeviceError: the device's runtime cannot load the opset, or lacks an operator.
     """
     model = model.cpu().eval()
     preprocess = student.preprocess
@@ -89,6 +90,7 @@ def deploy(
     else:
         file = export_float(model, example, path, opset=opset, metadata=metadata)
     check_opset(spec, file.opset)
+    check_operators(spec, read_summary(path).operators)
     if blocks is not None:
         quantization: dict[str, Any] | None = weight_only_facts(model, path, blocks, spec, warnings)
     else:

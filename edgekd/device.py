@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from edgekd.artifact import write_text
 from edgekd.cpu import CpuFacts, detect_cpu
+from edgekd.device_limits import check_operators, check_opset
 from edgekd.device_parts import ArmLevel, Fact, JetPack, PowerMode, RuntimeSupport, Trouble
 from edgekd.device_spec import DeviceSpec
 from edgekd.errors import DeviceError, fault, nearest
@@ -24,8 +25,8 @@ from edgekd.machine_speed import remembered
 from edgekd.runtime_support import arm_level, cpu_runtimes
 
 __all__ = [
-    "DeviceSpec", "Fact", "add_device", "check_opset", "list_devices", "load_device", "parse_device",
-    "user_devices_dir",
+    "DeviceSpec", "Fact", "add_device", "check_operators", "check_opset", "first_problem", "keep_device",
+    "list_devices", "load_device", "parse_device", "user_devices_dir",
 ]  # fmt: skip
 # The C loader is ten times faster and not always built.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -86,7 +87,7 @@ def parse_device(text: str, *, where: str) -> DeviceSpec:
     try:
         return DeviceSpec.model_validate(document)
     except ValidationError as error:
-        raise DeviceError(_first_problem(error, where)) from None
+        raise DeviceError(first_problem(error, where)) from None
 
 
 def add_device(file: Path) -> DeviceSpec:
@@ -96,22 +97,26 @@ def add_device(file: Path) -> DeviceSpec:
         DeviceError: the file is wrong, or a shipped board has its name.
     """
     spec = _from_file(file)
-    if spec.name in _shipped():
-        what = "a shipped device has this name"
-        raise DeviceError(fault(f"{file}: name", what, got=spec.name, fix="choose another name"))
-    write_text(user_devices_dir() / f"{spec.name}.yaml", file.read_text(encoding="utf-8"))
+    keep_device(spec, text=file.read_text(encoding="utf-8"), where=f"{file}: name")
     return spec
 
 
-def check_opset(spec: DeviceSpec, opset: int) -> None:
-    """Raise :class:`DeviceError` when the board's runtime cannot load a file of this opset."""
-    if not spec.opset_min <= opset <= spec.opset_max:
-        runtime = {"onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}[spec.runtime]
-        jetpack = spec.chosen_jetpack() if spec.runtime == "tensorrt" else None
-        system = f" of JetPack {jetpack.version}" if jetpack else ""
-        what = f"its {runtime} {spec.runtime_version}{system} cannot take the opset"
-        allowed, fix = f"{spec.opset_min} to {spec.opset_max}", f"export with opset {spec.opset_export}"
-        raise DeviceError(fault(f"device {spec.name}", what, got=opset, allowed=allowed, fix=fix))
+def keep_device(spec: DeviceSpec, *, text: str | None = None, where: str = "name") -> Path:
+    """Write a description among the user's devices and return its path.
+
+    Args:
+        text: of the file; by default what :meth:`DeviceSpec.to_yaml` gives.
+        where: begins an error.
+
+    Raises:
+        DeviceError: a shipped board has its name.
+    """
+    if spec.name in _shipped():
+        what = "a shipped device has this name"
+        raise DeviceError(fault(where, what, got=spec.name, fix="choose another name"))
+    path = user_devices_dir() / f"{spec.name}.yaml"
+    write_text(path, text or spec.to_yaml())
+    return path
 
 
 def _shipped() -> dict[str, Any]:
@@ -149,7 +154,8 @@ def _at_hand(spec: DeviceSpec, cpu: CpuFacts) -> DeviceSpec:
     return DeviceSpec.model_validate({**base, **found})
 
 
-def _first_problem(error: ValidationError, where: str) -> str:
+def first_problem(error: ValidationError, where: str) -> str:
+    """The first thing that is wrong with a description, on one line."""
     problems = error.errors()
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     # The member of a union that pydantic tried is no part of the user's file.

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgekd.cpu import CpuFacts, cpu_from_text, runtime_opset
+from edgekd.device import first_problem
 from edgekd.device_spec import DeviceSpec
 from edgekd.errors import DeviceError, fault
 from edgekd.machine_speed import Speed, speed_facts
@@ -83,7 +84,10 @@ def describe(report: ProbeReport, known: Iterable[DeviceSpec], *, where: str, na
     stale = _BY_CLOCK if base and _runs_otherwise(base, cpu) else ()
     kept = [fact for fact in fields.pop("facts") if fact["key"] not in given and fact["key"] not in stale]
     fields |= {"name": name or _name(base, cpu, report.host), "models": (), "facts": [*found, *kept]}
-    return DeviceSpec.model_validate(fields)
+    try:
+        return DeviceSpec.model_validate(fields)
+    except ValidationError as error:
+        raise DeviceError(first_problem(error, where)) from None
 
 
 def _closest(report: ProbeReport, known: Iterable[DeviceSpec]) -> DeviceSpec | None:

@@ -17,7 +17,7 @@ def check(
     pattern: Annotated[str, typer.Option(help="The N:M pattern to look for.")] = "2:4",
     json_to: JsonOption = None,
 ) -> None:
-    """Opset against the runtime, integer kernel coverage, the 2:4 pattern, and what will be slow and why.
+    """Opset and operators against the runtime, integer kernel coverage, the 2:4 pattern, and what will be slow and why.
 
     Exits 1 when the device's runtime cannot load the file.
     """
@@ -26,7 +26,7 @@ def check(
 
     spec = load_device(device)
     need("check", "onnx", extra="compress")
-    from edgekd.device import check_opset
+    from edgekd.device import check_operators, check_opset
     from edgekd.errors import DeviceError
     from edgekd.export.coverage import check_coverage
     from edgekd.export.explicit import check_explicit
@@ -37,6 +37,7 @@ def check(
     problem = None
     try:
         check_opset(spec, summary.opset)
+        check_operators(spec, summary.operators)
     except DeviceError as error:
         problem = str(error)
     coverage = (

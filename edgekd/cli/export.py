@@ -23,7 +23,7 @@ def export(
     """Export a model as it is: what compress deploys is exported by compress."""
     from edgekd.cli.compress import absolute_spec
     from edgekd.cli.needs import need_compress
-    from edgekd.device import check_opset, load_device
+    from edgekd.device import check_operators, check_opset, load_device
 
     spec = load_device(device)
     check_opset(spec, opset or spec.opset_export)
@@ -31,9 +31,10 @@ def export(
     import torch
 
     from edgekd.artifact import write_text
-    from edgekd.errors import OutputError, fault
+    from edgekd.errors import DeviceError, OutputError, fault
     from edgekd.export.write import export_float
     from edgekd.models.resolve import resolve_model
+    from edgekd.profiles import read_summary
     from edgekd.recipe import InputRecipe
 
     loaded = resolve_model(
@@ -54,6 +55,11 @@ def export(
         loaded.module, example, output, opset=opset or spec.opset_export,
         metadata={"preprocess": loaded.preprocess.model_dump_json()},
     )  # fmt: skip
+    try:
+        check_operators(spec, read_summary(output).operators)
+    except DeviceError:
+        output.unlink()
+        raise
     facts: dict[str, Any] = {
         "file": str(output), "opset": file.opset, "size_bytes": file.size_bytes, "sha256": file.sha256,
         "weights": loaded.weights, "input": list(loaded.preprocess.example_shape(1)[1:]), "classes": loaded.classes,
