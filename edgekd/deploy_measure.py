@@ -7,6 +7,7 @@ from typing import Any
 
 from edgekd.baselines import STUDENT_FP32, TEACHER_FP32, Baselines
 from edgekd.data.source import Progress
+from edgekd.deploy_estimate import estimate_deployed
 from edgekd.device import DeviceSpec
 from edgekd.profiles import Measurement, measure, profile_operators
 from edgekd.recipe import Recipe
@@ -22,12 +23,9 @@ def measure_deployed(
     spec: DeviceSpec,
     progress: Progress | None,
 ) -> None:
-    """Latency of the file and both baselines, interleaved; only the machine at hand can be measured here."""
+    """Latency of the file and both baselines: measured on the machine at hand, estimated for a board."""
     if spec.name != "cpu":
-        entry["warnings"].append(
-            f"latency on {spec.title} is not measured: the board is not at hand "
-            f"(edgekd profile {entry['file']} on the board itself measures it)"
-        )
+        estimate_deployed(entry, path, baselines, recipe, spec)
         return
     models = {DEPLOYED: path, STUDENT_FP32: baselines.student}
     if baselines.teacher is not None:
