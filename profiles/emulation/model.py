@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 MULTIPLY_ADDS = ("simd-fma", "simd-dot", "simd-multiply")
 LINE_BYTES = 64
-_LEVEL = 1  # lines beyond this cache level cost bandwidth
+LINES_BEYOND = 1  # what leaves this cache level, counted from 0, costs bandwidth
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _work(region: Region, core: EmulatedCore) -> Work:
 
 
 def _lines(region: Region) -> int:
-    return sum(region.lines[_LEVEL])
+    return sum(region.lines[LINES_BEYOND])
 
 
 @cache
