@@ -145,8 +145,9 @@ class RunDirectory:
 
     def tidy(self) -> None:
         """Remove what writes left that a kill cut short. No other process may be writing here."""
-        for leftover in self.path.rglob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
+        for pattern in (".*.tmp", ".*.tmp.onnx"):
+            for leftover in self.path.rglob(pattern):
+                leftover.unlink(missing_ok=True)
 
     def save(self) -> None:
         write_json(self.path / "run.json", self.state)

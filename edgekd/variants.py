@@ -120,7 +120,7 @@ def write_variants(
     """``int8`` itself, a mix where a block loses, and float; files with hidden names beside it."""
     assert isinstance(int8.model, QuantizedModel)
     twin = float_twin(int8.model)
-    float_file = export_float(twin, example, folder / ".fp32.onnx.tmp", opset=opset, metadata=metadata)
+    float_file = export_float(twin, example, folder / ".fp32.tmp.onnx", opset=opset, metadata=metadata)
     found = [int8, Variant(FP32, twin, float_file)]
     layers = quantized_layers(int8.model)
     slow = slow_blocks(int8.file.path, float_file.path, layers, threads=threads)
@@ -135,7 +135,7 @@ def write_variants(
         except PreconditionError:
             return found  # the rest cannot stand alone; float and integers remain
         file = export_quantized(
-            mixed, example, folder / ".mixed.onnx.tmp", opset=opset, metadata=metadata, kernels=kernels
+            mixed, example, folder / ".mixed.tmp.onnx", opset=opset, metadata=metadata, kernels=kernels
         )
         found.insert(1, Variant(MIXED, mixed, file, reasons))
     return found

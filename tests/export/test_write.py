@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 
 from edgekd.artifact import sha256_file
 from edgekd.errors import ExportError, OutputError
-from edgekd.export import write
+from edgekd.export import finish
 from edgekd.export.trace import opset_of
 from edgekd.export.write import export_float, export_quantized
 from edgekd.profiles.session import open_session, run_batches
@@ -277,13 +277,13 @@ def test_a_fixed_batch_is_refused(tmp_path: Path) -> None:
 def test_a_model_over_the_limit_of_one_file_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(write, "_MAX_BYTES", 500)
+    monkeypatch.setattr(finish, "_MAX_BYTES", 500)
     with pytest.raises(ExportError, match="does not fit into one ONNX file"):
         export_float(Tiny(), torch.zeros(1, 3, 12, 12), tmp_path / "f.onnx", opset=17)
 
 
 def test_another_opset_than_asked_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "opset_of", lambda proto: 18)
+    monkeypatch.setattr(finish, "opset_of", lambda proto: 18)
     with pytest.raises(ExportError, match="another opset than asked for"):
         export_float(Tiny(), torch.zeros(1, 3, 12, 12), tmp_path / "f.onnx", opset=17)
 
