@@ -30,9 +30,18 @@ def write_result(value: Any, json_to: str | None) -> bool:
 
 def show(renderable: Any) -> None:
     """A rich renderable on stdout; as wide as it needs where stdout is not a terminal."""
+    _console().print(renderable)
+
+
+def terminal_width() -> int:
+    """Columns that :func:`show` has."""
+    return int(_console().width)
+
+
+def _console() -> Any:
     from rich.console import Console
 
     console = Console(file=sys.stdout, highlight=False, soft_wrap=False)
     if not console.is_terminal:
         console = Console(file=sys.stdout, highlight=False, width=160, color_system=None)
-    console.print(renderable)
+    return console
