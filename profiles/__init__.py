@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edgekd.profiles.estimate.api import estimate
     from edgekd.profiles.measurement import Measurement, measure
     from edgekd.profiles.onnx_file import OnnxSummary, read_summary
-    from edgekd.profiles.operators import OperatorCost, profile_operators
+    from edgekd.profiles.operators import LayerCost, OperatorCost, layer_costs, profile_operators
     from edgekd.profiles.report import LatencyReport
     from edgekd.profiles.runtimes import in_each_runtime
     from edgekd.profiles.session import open_session, run_batches
@@ -27,6 +27,7 @@ __all__ = [
     "Caution",
     "CautionKind",
     "LatencyReport",
+    "LayerCost",
     "Measurement",
     "OnnxSummary",
     "OperatorCost",
@@ -36,6 +37,7 @@ __all__ = [
     "emulate_outputs",
     "estimate",
     "in_each_runtime",
+    "layer_costs",
     "measure",
     "measure_on_host",
     "open_session",
@@ -49,6 +51,7 @@ _HOMES = {
     "Caution": "cautions",
     "CautionKind": "cautions",
     "LatencyReport": "report",
+    "LayerCost": "operators",
     "Measurement": "measurement",
     "OnnxSummary": "onnx_file",
     "OperatorCost": "operators",
@@ -58,6 +61,7 @@ _HOMES = {
     "emulate_outputs": "emulation.outputs",
     "estimate": "estimate.api",
     "in_each_runtime": "runtimes",
+    "layer_costs": "operators",
     "measure": "measurement",
     "measure_on_host": "ssh",
     "open_session": "session",

@@ -59,7 +59,7 @@ def provider_arguments(name: str, *, threads: int, cache: Path | None = None) ->
     elif name == "tensorrt":
         options = {"trt_fp16_enable": "0"}
         if cache is not None:
-            options |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache)}
+            options.update(trt_engine_cache_enable="1", trt_engine_cache_path=str(cache))
     chosen: list[Any] = [(PROVIDERS[name], options) if options else PROVIDERS[name]]
     return chosen if name == "cpu" else [*chosen, PROVIDERS["cpu"]]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from edgekd.errors import EdgeKDError, MissingDependencyError, ModelFileError, fault
 from edgekd.profiles.inputs import random_inputs
 from edgekd.profiles.onnx_file import read_summary
-from edgekd.profiles.onnx_inputs import read_inputs
+from edgekd.profiles.onnx_graph import read_inputs
 from edgekd.profiles.runner import Finished, Opened, Runner, RunSettings
 from edgekd.profiles.runtimes.trtexec_log import TrtexecLog, parse_log
 from edgekd.profiles.timing import WARMUP_SHARE

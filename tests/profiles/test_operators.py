@@ -15,7 +15,8 @@ from edgekd.profiles.operators import operator_costs
 def event(
     node: str, operator: str, duration: float, cat: str = "Node", suffix: str = "_kernel_time"
 ) -> dict[str, object]:
-    return {"cat": cat, "name": node + suffix, "dur": duration, "args": {"op_name": operator}}
+    args = {"op_name": operator, "provider": "CPUExecutionProvider"}
+    return {"cat": cat, "name": node + suffix, "dur": duration, "args": args}
 
 
 def test_rows_are_means_without_warm_up_the_slowest_first() -> None:
@@ -41,6 +42,9 @@ def test_rows_are_means_without_warm_up_the_slowest_first() -> None:
         "mean_us": 30.0,
         "share": 0.75,
         "position": 0,
+        "provider": "cpu",
+        "nodes": [],
+        "layers": [],
     }
     assert [row.position for row in operator_costs(list(reversed(events)), warmup=1)] == [1, 0]
 
