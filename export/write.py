@@ -27,6 +27,7 @@ from edgekd.export.masks import deepen_masks
 from edgekd.export.nbits import Products, linears_to_nbits
 from edgekd.export.noops import drop_noops
 from edgekd.export.pads import absorb_pads
+from edgekd.export.pointwise import gemms_to_convolutions, round_before_reshape
 from edgekd.export.quantized import frozen_for_export, write_scales
 from edgekd.export.scales import absorb_channel_factors
 from edgekd.export.shapes import fix_reshapes
@@ -112,6 +113,9 @@ def export_quantized(
             tile_gates(proto)
             linears_to_gemm(proto)
         absorb_channel_factors(proto)
+        round_before_reshape(proto)
+        if kernels == "x86" and model.scheme.quantize_bias:
+            gemms_to_convolutions(proto)
         changed, refused = fit_biases(proto)
         notes += refused
         if changed:

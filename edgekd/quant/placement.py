@@ -225,7 +225,8 @@ def _fused_reader(graph: CallGraph, call: Call) -> Call | None:
         return None
     if reader.op in FUSED_ACTIVATIONS:
         return reader
-    return reader if call.op == "conv2d" and reader.factors == call.shape[1] else None
+    channels = {"conv2d": 1, "linear": -1}.get(call.op)
+    return reader if channels is not None and reader.factors == call.shape[channels] else None
 
 
 def _source(graph: CallGraph, value: int) -> int:

@@ -1,11 +1,13 @@
 """Which operations run in integers: the cheapest cut between what must and what must not.
 
-A convolution has to read and write integers, a linear layer has to read them and may write either, and
-layer norm, softmax, GELU and the products of attention are faster in float. Everything between (residual
-adds, gates, concatenations, transposes) can go both ways; what costs is each change of type. So the network
-is cut in two, integers and float, where changes of type and slow kernels cost least: a minimum cut of the
-call graph (Ford and Fulkerson 1956). Integers then flow between convolutions and float flows between linear
-layers, layer norms and attention, in any mixture of the two and without a list of architectures.
+A convolution has to read and write integers, and so has a linear layer over many tokens (it is written as a
+convolution); one over a single row has to read them and may write either. Layer norm, softmax, GELU and the
+products of attention are faster in float. Everything between (gates, concatenations, transposes, most sums)
+can go both ways; what costs is each change of type. So the network is cut in two, integers and float, where
+changes of type and slow kernels cost least: a minimum cut of the call graph (Ford and Fulkerson 1956).
+Without a list of architectures integers then flow between convolutions, and float flows along the residual
+stream of a transformer, which stays in float: eight bits for the whole tensor do not hold its outliers
+(Bondarenko et al. 2021, arXiv 2109.12948).
 
 Costs are nanoseconds per element, measured with ONNX Runtime 1.31 on one AVX512 core (tensors of 150,000 and
 200,000 elements); only their proportions matter, and they differ little on other processors.
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from edgekd.models.calls import Call, CallGraph
@@ -24,7 +26,10 @@ QUANTIZE, DEQUANTIZE = 0.24, 0.15
 # (integers, float) of the operations that have kernels for both.
 _COSTS: dict[str, tuple[float, float]] = {
     "add": (0.18, 0.28), "mul": (0.29, 0.27), "cat": (0.52, 0.50), "silu": (0.57, 0.33),
-    "sigmoid": (0.28, 0.38), "hardsigmoid": (0.28, 0.19), "hardswish": (0.57, 0.47),
+    "sigmoid": (0.28, 0.38), "hardsigmoid": (0.10, 0.19), "hardswish": (0.38, 0.47),
+    # Moving values costs by their bytes.
+    "permute": (0.06, 0.25), "transpose": (0.06, 0.25), "chunk": (0.03, 0.12), "split": (0.03, 0.12),
+    "unbind": (0.03, 0.12),
     "mean": (0.06, 0.22), "adaptive_avg_pool2d": (0.06, 0.22),
     # QLinearAveragePool is a scalar loop (per element of the output; windows of 2 x 2 and 3 x 3).
     "avg_pool2d": (5.2, 1.0),
@@ -70,6 +75,7 @@ def cut_regions(
     """
     flow = _Flow()
     linear: set[int] = set()
+    streams = _streams(graph, {*moves, *transparent}, fused)
     for call in graph.calls:
         node = fused.get(call.index, call.index)
         size = math.prod(call.shape)
@@ -79,15 +85,15 @@ def cut_regions(
             flow.edge(_SOURCE, node, _RELU * size)
         elif call.op == "linear" and call.index in capable:
             linear.add(call.index)
+            if len(call.shape) > 2:
+                flow.edge(_SOURCE, node, math.inf)
         elif call.op == "conv2d" and call.index in capable:
             flow.edge(_SOURCE, node, math.inf)
-        elif not all_float and (call.index in capable or call.op in moves):
+        elif not all_float and (call.index in capable or call.op in moves) and call.index not in streams:
             integer, floating = _COSTS.get(call.op, _FREE)
             flow.edge(node, _SINK, integer * size)
             flow.edge(_SOURCE, node, floating * size)
         else:
-            flow.edge(node, _SINK, math.inf)
-        if all_float and call.index in linear:
             flow.edge(node, _SINK, math.inf)
     for value, producer, readers in _edges(graph, fused, transparent):
         size = _size(graph, value)
@@ -104,6 +110,37 @@ def cut_regions(
         frozenset(linear),
         frozenset(fused),
     )
+
+
+def _streams(graph: CallGraph, passing: Collection[str], fused: Collection[int]) -> set[int]:
+    """Residual streams: sums to which a linear layer over tokens adds and that a layer norm reads, and the
+    sums behind them."""
+    found: set[int] = set()
+
+    def reaches(call: Call, wanted: Callable[[Call], bool], follow: Callable[[Call], list[Call]]) -> bool:
+        return any(
+            wanted(other)
+            or ((other.op in passing or other.index in fused) and reaches(other, wanted, follow))
+            for other in follow(call)
+        )
+
+    def before(call: Call) -> list[Call]:
+        return [made for value in call.inputs if (made := graph.producer(value)) is not None]
+
+    def behind(call: Call) -> list[Call]:
+        return [reader for value in call.outputs for reader in graph.consumers(value)]
+
+    for call in graph.calls:
+        if (
+            call.op == "add"
+            and reaches(call, lambda other: other.op == "linear" and len(other.shape) > 2, before)
+            and (
+                reaches(call, lambda other: other.op == "layer_norm", behind)
+                or reaches(call, lambda other: other.index in found, before)
+            )
+        ):
+            found.add(call.index)
+    return found
 
 
 def _edges(

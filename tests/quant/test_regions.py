@@ -76,12 +76,38 @@ def sites(placement: Placement) -> set[str]:
     return {str(site) for site in placement.points}
 
 
-def test_in_a_transformer_only_what_linear_layers_read_is_quantized() -> None:
+def test_in_a_transformer_what_linear_layers_read_and_write_is_quantized_and_nothing_else() -> None:
     placement = placed(Block(), torch.randn(2, 5, 16))
     # The three projections share the range and the rounding of one normalised tensor.
-    assert sites(placement) == {"norm1:layer_norm", "<root>:reshape#3", "norm2:layer_norm", "<root>:gelu"}
+    read = {"norm1:layer_norm", "<root>:matmul#1", "norm2:layer_norm", "<root>:gelu"}
+    written = {f"{layer}:linear" for layer in ("q", "k", "v", "out", "up", "down")}
+    # What is only moved keeps its range; the residual stream (add), softmax and scores have none.
+    assert {str(site) for site in placement.ranges} == read | written
     assert placement.entries == {}
     assert {site.module for site in placement.inputs} == {"q", "k", "v", "out", "up", "down"}
+
+
+def test_one_row_is_written_in_float() -> None:
+    head = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 6), nn.GELU()
+    )
+    assert "3:linear" not in sites(placed(nn.Sequential(*head, nn.Linear(6, 4)), torch.randn(2, 3, 8, 8)))
+
+
+def test_without_a_layer_norm_the_sums_of_linear_layers_run_in_integers() -> None:
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.norm = nn.Linear(8, 8), nn.Linear(8, 8), nn.LayerNorm(8)
+
+        def forward(self, x: Tensor, normed: bool = False) -> Tensor:
+            x = x + self.a(x)
+            return self.b((self.norm(x) if normed else x).transpose(1, 2).transpose(1, 2))
+
+    net, x = Plain(), torch.randn(2, 5, 8)
+    assert "<root>:add" in sites(placed(net, x))
+    net.forward = lambda x: Plain.forward(net, x, normed=True)  # type: ignore[method-assign]
+    assert "<root>:add" not in sites(placed(net, x))
 
 
 def test_between_convolutions_integers_flow_as_in_the_full_placement() -> None:
