@@ -72,20 +72,18 @@ def read_nodes(path: Path) -> list[OnnxNode]:
                 nodes.append(_node(view, place))
             elif number == 5:
                 constants.add(_initializer(view, place))
-    return [replace(node, constants=constants.intersection(node.inputs)) for node in nodes]
+    return [replace(node, constants=frozenset(constants.intersection(node.inputs))) for node in nodes]
 
 
 @contextmanager
-def _graph(path: Path) -> Iterator[tuple[memoryview, Iterator[tuple[int, Any]]]]:
+def _graph(path: Path) -> Iterator[tuple[memoryview, list[tuple[int, Any]]]]:
     """Fields of the main graph."""
     read_summary(path)  # says what is wrong with the file, in its own words
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         view = memoryview(data)
         try:
             graph = next(value for number, value in message_fields(view) if number == 7)
-            fields = fields_inside(view, graph)
-            yield view, fields
-            fields.close()
+            yield view, list(fields_inside(view, graph))
         finally:
             view.release()
 

@@ -133,9 +133,14 @@ def operator_costs(events: Sequence[Mapping[str, Any]], *, warmup: int = 0) -> l
     total = sum(costs.values())
     rows = [
         OperatorCost(
-            key[0], key[1], cost, cost / total if total else 0.0, position, *short_names([providers[key]])
+            op,
+            node,
+            cost,
+            cost / total if total else 0.0,
+            place,
+            provider=short_names([providers[op, node]])[0],
         )
-        for position, (key, cost) in enumerate(costs.items())
+        for place, ((op, node), cost) in enumerate(costs.items())
     ]
     return sorted(rows, key=lambda row: (-row.mean_us, row.node))
 
