@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgekd.profiles.session import open_session, run_batches
     from edgekd.profiles.ssh import SshOptions, measure_on_host
     from edgekd.profiles.statistics import Ratio
+    from edgekd.profiles.throughput import Throughput, measure_throughput
 
 __all__ = [
     "Agreement",
@@ -33,6 +34,7 @@ __all__ = [
     "OperatorCost",
     "Ratio",
     "SshOptions",
+    "Throughput",
     "emulate",
     "emulate_outputs",
     "estimate",
@@ -40,6 +42,7 @@ __all__ = [
     "layer_costs",
     "measure",
     "measure_on_host",
+    "measure_throughput",
     "open_session",
     "profile_operators",
     "read_summary",
@@ -56,6 +59,7 @@ _HOMES = {
     "OnnxSummary": "onnx_file",
     "OperatorCost": "operators",
     "Ratio": "statistics",
+    "Throughput": "throughput",
     "SshOptions": "ssh",
     "emulate": "emulation.api",
     "emulate_outputs": "emulation.outputs",
@@ -64,6 +68,7 @@ _HOMES = {
     "layer_costs": "operators",
     "measure": "measurement",
     "measure_on_host": "ssh",
+    "measure_throughput": "throughput",
     "open_session": "session",
     "profile_operators": "operators",
     "read_summary": "onnx_file",

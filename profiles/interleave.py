@@ -16,7 +16,7 @@ from edgekd.profiles.machine_cautions import machine_cautions
 from edgekd.profiles.onnx_file import read_summary
 from edgekd.profiles.plan import Plan
 from edgekd.profiles.report import LatencyReport, sample_cautions, sample_facts
-from edgekd.profiles.runner import Finished, Opened, Runner, RunnerFactory, RunSettings
+from edgekd.profiles.runner import Opened, Runner, RunnerFactory, RunSettings
 
 Progress = Callable[[int, int, str], None]
 
@@ -75,16 +75,20 @@ def run_cases(
             total = plan.progress(len(order), len(cases), seconds)[1]
             progress(total, total, "")
         finished = {label: runner.finish() for label, runner in runners.items()}
-    around = machine_cautions(
-        states[0],
-        states[-1],
-        threads=max(case.settings.threads * case.settings.streams for case in cases.values()),
-        cores=cores or usable_cores(),
-        seconds=seconds,
-        own_seconds=sum(each.cpu_seconds for each in finished.values()),
-        wait_seconds=_waited(finished),
-        between=states[1:],
-    )
+    around = {
+        label: machine_cautions(
+            states[0],
+            states[-1],
+            threads=case.settings.threads * case.settings.streams,
+            cores=cores or usable_cores(),
+            seconds=seconds,
+            own_seconds=sum(each.cpu_seconds for each in finished.values()),
+            wait_seconds=finished[label].wait_seconds,
+            model_seconds=finished[label].cpu_seconds,
+            between=states[1:],
+        )
+        for label, case in cases.items()
+    }
     clocks = tuple(state.clock_mhz for state in states if state.clock_mhz is not None)
     temperatures = tuple(state.temperature_c for state in states if state.temperature_c is not None)
     reports = {
@@ -106,7 +110,7 @@ def run_cases(
             notes=tuple(opened[label].notes),
             clocks_mhz=clocks,
             temperatures_c=temperatures,
-            warnings=(*around, *plan.cautions(samples[label]), *sample_cautions(samples[label])),
+            warnings=(*around[label], *plan.cautions(samples[label]), *sample_cautions(samples[label])),
             **sample_facts(samples[label]),
         )
         for label, case in cases.items()
@@ -123,11 +127,6 @@ def _cycles(
         start = turn % len(labels)
         yield labels[start:] + labels[:start]
         turn += 1
-
-
-def _waited(finished: Mapping[str, Finished]) -> float | None:
-    told = [each.wait_seconds for each in finished.values() if each.wait_seconds is not None]
-    return sum(told) if told else None
 
 
 def _read_file(path: Path) -> _File:

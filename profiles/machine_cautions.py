@@ -24,6 +24,7 @@ def machine_cautions(
     seconds: float,
     own_seconds: float,
     wait_seconds: float | None = None,
+    model_seconds: float | None = None,
     between: Sequence[MachineState] = (),
 ) -> list[Caution]:
     """What happened to the machine between two looks.
@@ -33,7 +34,8 @@ def machine_cautions(
         cores: cores that the measurement may use.
         seconds: wall time between the looks.
         own_seconds: processor time that the measured models used in it.
-        wait_seconds: time in which they could have run but another had the core.
+        wait_seconds: time in which the model that is warned of could have run but another had its core.
+        model_seconds: processor time that this model used; ``own_seconds`` where it is the only one.
         between: looks right after each turn, when the clock is still that of the work.
     """
     found = []
@@ -47,8 +49,13 @@ def machine_cautions(
         names = ", ".join(slow)
         warn(CautionKind.GOVERNOR,
              f"the clock governor is {names}, not performance: short runs may see a low clock")  # fmt: skip
-    shared = _shared(before, after, threads, cores, seconds, own_seconds, wait_seconds)
-    if shared:
+    said = []
+    # More threads than cores wait for each other.
+    if wait_seconds is not None and threads <= cores:
+        said += _waited(wait_seconds, own_seconds if model_seconds is None else model_seconds)
+    if seconds >= _MIN_SECONDS:
+        said += _others(before, after, cores, seconds, own_seconds)
+    if shared := ", and ".join(said):
         warn(CautionKind.CORES_SHARED, f"{shared}: stop them and measure again")
     stolen = after.stolen_seconds - before.stolen_seconds
     if seconds >= _MIN_SECONDS and stolen >= _STOLEN * seconds:
@@ -73,25 +80,23 @@ def machine_cautions(
     return found
 
 
-def _shared(
-    before: MachineState,
-    after: MachineState,
-    threads: int,
-    cores: int,
-    seconds: float,
-    own: float,
-    waited: float | None,
-) -> str | None:
-    """Two signs: the models waited for a core, which is certain; or others were busy, perhaps elsewhere."""
-    said = []
-    # More threads than cores wait for each other.
-    if waited is not None and threads <= cores and waited > _WAITED * (own + waited):
-        said.append(f"the model waited {waited / (own + waited):.0%} of its time for a core that others had")
-    if before.busy_seconds is not None and after.busy_seconds is not None and seconds >= _MIN_SECONDS:
-        others = max(0.0, (after.busy_seconds - before.busy_seconds - own) / seconds)
-        if others >= _SHARED_CORES:
-            said.append(f"other processes used {others:.1f} of {cores} cores meanwhile")
-    return ", and ".join(said) or None
+def _waited(waited: float, ran: float) -> list[str]:
+    """Certain: the scheduler itself counts the time."""
+    if waited <= _WAITED * (ran + waited):
+        return []
+    return [f"the model waited {waited / (ran + waited):.0%} of its time for a core that others had"]
+
+
+def _others(
+    before: MachineState, after: MachineState, cores: int, seconds: float, own_seconds: float
+) -> list[str]:
+    """A sign: others were busy, perhaps on other cores; caches and memory are shared all the same."""
+    if before.busy_seconds is None or after.busy_seconds is None:
+        return []
+    others = max(0.0, (after.busy_seconds - before.busy_seconds - own_seconds) / seconds)
+    return (
+        [f"other processes used {others:.1f} of {cores} cores meanwhile"] if others >= _SHARED_CORES else []
+    )
 
 
 def _warmest(before: MachineState, after: MachineState) -> tuple[str, float, float] | None:

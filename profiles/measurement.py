@@ -47,17 +47,17 @@ class Measurement:
 def measure(
     models: Mapping[str, Path],
     *,
-    threads: int = 1,
+    threads: int | Mapping[str, int] = 1,
     rounds: int = 5,
     runs: int = 60,
     warmup: int = 10,
-    batch: int = 1,
+    batch: int | Mapping[str, int] = 1,
     shape: Shape = None,
     device: str = "cpu",
     max_seconds_per_round: float = 10.0,
     seconds: float | None = None,
     target: float | None = None,
-    streams: int = 1,
+    streams: int | Mapping[str, int] = 1,
     runtime: str | Mapping[str, str] | None = None,
     provider: str | Mapping[str, str] = "cpu",
     progress: Progress | None = None,
@@ -74,17 +74,19 @@ def measure(
 
     Args:
         models: label to file; a label may stand for the same file as another.
-        threads: of the runtime, for each file.
+        threads: of the runtime, for each file; by label (1 where a label is missing) or one for all.
         rounds: turns of each file; 5 or more give a ratio an interval.
         runs, warmup: inferences of each turn.
-        batch, shape: of the random inputs, as in :func:`edgekd.profiles.inputs.random_inputs`.
+        batch, shape: of the random inputs, as in :func:`edgekd.profiles.inputs.random_inputs`; the batch for
+            all files or by label.
         device: name that the reports carry.
         max_seconds_per_round: a slow model makes fewer runs rather than take longer than this a turn.
         seconds: that each file may take at most (10 where only ``target`` is given). A model so slow that
             one turn takes longer still has that turn.
         target: half the width of the median's 95 % interval, as a fraction of it (0.02 where only
             ``seconds`` is given): reached by all files, the measurement ends.
-        streams: callers of each model at the same time; latencies are then those under that load.
+        streams: callers of each model at the same time, for all files or by label; latencies are then those
+            under that load.
         runtime: for all files or by label; None is the one that the suffix belongs to.
         provider: of ONNX Runtime (``cpu``, ``xnnpack``, ``cuda``, ``tensorrt``, ``openvino``), for all
             files or by label.
@@ -97,7 +99,13 @@ def measure(
         UserInputError: a number below its least value, an unknown runtime or provider.
         EdgeKDError: a measuring process was killed or crashed.
     """
-    _check(models, threads=threads, rounds=rounds, runs=runs, warmup=warmup, batch=batch, streams=streams)
+    if not models:
+        raise UserInputError(fault("measure", "no model to measure"))
+    for label in models:
+        _check(
+            threads=_number(threads, label), batch=_number(batch, label), streams=_number(streams, label),
+            rounds=rounds, runs=runs, warmup=warmup,
+        )  # fmt: skip
     for name, value in (
         ("max_seconds_per_round", max_seconds_per_round),
         ("seconds", seconds),
@@ -107,9 +115,8 @@ def measure(
             raise UserInputError(fault(f"measure: {name}", "must be above 0", got=value))
     plan: Plan = FixedRounds(rounds)
     settings = RunSettings(
-        threads=threads, batch=batch, shape=_fixed(shape), streams=streams,
-        runs=runs, warmup=warmup, max_seconds_per_round=max_seconds_per_round,
-    )  # fmt: skip
+        shape=_fixed(shape), runs=runs, warmup=warmup, max_seconds_per_round=max_seconds_per_round
+    )
     if seconds is not None or target is not None:
         plan = until = UntilKnown(seconds or DEFAULT_SECONDS, target or DEFAULT_TARGET, len(models))
         settings = replace(
@@ -123,7 +130,13 @@ def measure(
             raise UserInputError(
                 fault(f"provider {at!r}", f"belongs to onnxruntime; {label} runs in {chosen}", allowed="cpu")
             )
-        cases[label] = Case(Path(path), replace(settings, runtime=chosen, provider=at))
+        cases[label] = Case(
+            Path(path),
+            replace(
+                settings, runtime=chosen, provider=at, threads=_number(threads, label),
+                batch=_number(batch, label), streams=_number(streams, label),
+            ),
+        )  # fmt: skip
     reports, order = run_cases(
         cases, plan, device=device, progress=progress, runner_factory=runner_factory,
         read_state=read_state, cores=cores, clock=clock,
@@ -135,15 +148,17 @@ def _of(choice: str | Mapping[str, str] | None, label: str) -> str | None:
     return choice.get(label) if isinstance(choice, Mapping) else choice
 
 
+def _number(choice: int | Mapping[str, int], label: str) -> int:
+    return choice.get(label, 1) if isinstance(choice, Mapping) else choice
+
+
 def _fixed(shape: Shape) -> tuple[int, ...] | dict[str, tuple[int, ...]] | None:
     if isinstance(shape, Mapping):
         return {name: tuple(dims) for name, dims in shape.items()}
     return None if shape is None else tuple(shape)
 
 
-def _check(models: Mapping[str, Path], **numbers: int) -> None:
-    if not models:
-        raise UserInputError(fault("measure", "no model to measure"))
+def _check(**numbers: int) -> None:
     for name, value in numbers.items():
         least = 0 if name == "warmup" else 1
         if value < least:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgekd.errors import UserInputError
-from edgekd.profiles import CautionKind, Measurement, measure
+from edgekd.profiles import CautionKind, Measurement, measure, measure_throughput
 from edgekd.profiles.machine import MachineState
 from edgekd.profiles.plan import MIN_ROUNDS, MIN_SAMPLES, UntilKnown, half_width
 from edgekd.profiles.runner import FakeClock, MockRunner, RunSettings
@@ -56,7 +56,7 @@ def test_two_models_stay_interleaved_until_both_are_known(
     run: Callable[..., tuple[Measurement, FakeClock, str]],
 ) -> None:
     generator = np.random.default_rng(0)
-    wild = iter(generator.uniform(9.0, 11.0, 10**6).repeat(60))
+    wild = iter(generator.uniform(9.0, 11.0, 1000).repeat(60))
     found, clock, turns = run({"a": lambda i: 1.0, "b": lambda i: float(next(wild))}, seconds=6, target=0.05)
     assert len(turns) > 2 * MIN_ROUNDS
     assert turns == "".join("ab" if turn % 2 == 0 else "ba" for turn in range(len(turns) // 2))
@@ -120,6 +120,37 @@ def test_throughput_of_batches_and_streams(run: Callable[..., tuple[Measurement,
     assert report.items_per_second == pytest.approx(800)
     report = run({"a": lambda i: 10.0}, rounds=1, runs=5, streams=3)[0].reports["a"]
     assert (report.streams, report.to_json()["items_per_second"]) == (3, pytest.approx(300))
+
+
+def test_batches_and_streams_of_one_file_take_turns(make_onnx: Callable[..., Path]) -> None:
+    clock, events = FakeClock(), list[tuple[str, str]]()
+
+    def factory(path: Path, settings: RunSettings) -> MockRunner:
+        # A batch costs less than its items one by one; two callers get in each other's way.
+        milliseconds = (4 + settings.batch) * (1.6 if settings.streams == 2 else 1.0)
+        name = f"{settings.batch}x{settings.streams} "
+        return MockRunner(name, settings, lambda i: milliseconds, clock, events)
+
+    found = measure_throughput(
+        make_onnx(),
+        batches=(1, 8),
+        streams=(1, 2),
+        runner_factory=factory,
+        clock=clock,
+        read_state=lambda: QUIET,
+    )
+    turns = "".join(name for name, call in events if call == "round")
+    assert turns.startswith("1x1 1x2 8x1 8x2 1x2 8x1 8x2 1x1 ")
+    rates = {(row["batch"], row["streams"]): row["items_per_second"] for row in found.to_json()}
+    assert rates == {
+        (1, 1): pytest.approx(200), (1, 2): pytest.approx(250),
+        (8, 1): pytest.approx(8000 / 12), (8, 2): pytest.approx(10000 / 12),
+    }  # fmt: skip
+    assert (found.best.batch, found.best.streams) == (8, 2)
+    with pytest.raises(UserInputError, match="throughput: needs at least one batch size"):
+        measure_throughput(make_onnx(), batches=())
+    with pytest.raises(UserInputError, match="measure: batch: too small; got 0"):
+        measure_throughput(make_onnx(), batches=(0,))
 
 
 @pytest.mark.parametrize("option", ["seconds", "target"])
