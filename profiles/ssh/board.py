@@ -80,22 +80,25 @@ class Board:
         return str(found["python"])
 
     def make_room(self, size: int) -> None:
-        """Make the folder for files of ``size`` bytes together."""
+        """Settle where files of ``size`` bytes together go."""
         try:
             self.ask("the start", do="room", bytes=size + _ROOM_BYTES)
         except BoardAnswerError as error:
             raise self._disk(error) from None
 
-    def put(self, source: Path, name: str, told: Callable[[int], None] | None = None) -> str:
-        """Copy a file into the folder; its path there.
+    def put(
+        self, source: Path, name: str, *, alone: bool = False, told: Callable[[int], None] | None = None
+    ) -> str:
+        """Copy a file; its path for a worker there.
 
         Args:
             name: generated, or from the model; it cannot lead out of the folder.
+            alone: no other file refers to it by its name.
             told: called with the bytes sent so far.
         """
         self.link.during = "copying"
         size, done = source.stat().st_size, 0
-        self._send({"do": "put", "file": name, "bytes": size})
+        self._send({"do": "put", "file": name, "bytes": size, "alone": alone})
         with source.open("rb") as stream:
             while done < size:
                 block = stream.read(min(_BLOCK_BYTES, size - done))

@@ -5,6 +5,8 @@ OpenSSH's client is not translated; the texts are those of its source (sshconnec
 
 from __future__ import annotations
 
+import signal
+
 from edgekd.errors import EdgeKDError, HostError, fault
 
 _LOGIN = "log in once by hand to see why: ssh {host}"
@@ -61,14 +63,28 @@ def login_failure(host: str, code: int, told: str) -> EdgeKDError:
 
 
 def lost(host: str, code: int | None, told: str, *, during: str) -> EdgeKDError:
-    """Why an agent that lived does not answer any more."""
-    if code in (None, 255):
-        got = last_line(told) or "no answer"
-        fix = "check its power and network and run the same command again"
-        return EdgeKDError(fault(host, f"the connection was lost during {during}", got=got, fix=fix))
+    """Why an agent that lived does not answer any more.
+
+    Args:
+        code: exit status of ssh: negative for a signal, 255 for a lost connection or a program that a signal
+            ended there; None while ssh still runs.
+        during: what was going on.
+    """
+    again = "check its power and network and run the same command again"
+    if code is None or code < 0 or (code == 255 and told.strip()):
+        got = last_line(told) or ("no answer" if code is None else signal.Signals(-code).name)
+        return EdgeKDError(fault(host, f"the connection was lost during {during}", got=got, fix=again))
+    if code == 255:
+        what = f"edgekd's agent on the board was killed, or the connection cut, during {during}"
+        return EdgeKDError(fault(host, what, fix=again))
+    if code > 128 and code - 128 in set(signal.Signals):
+        got = signal.Signals(code - 128).name
+        fix = "is its memory full? run the same command again"
+        return EdgeKDError(
+            fault(host, f"edgekd's agent on the board was killed during {during}", got=got, fix=fix)
+        )
     got = last_line(told) or f"exit status {code}"
-    fix = "run the same command again"
-    return EdgeKDError(fault(host, f"edgekd's agent on the board ended during {during}", got=got, fix=fix))
+    return EdgeKDError(fault(host, f"edgekd's agent on the board ended during {during}", got=got, fix=again))
 
 
 def last_line(told: str) -> str:

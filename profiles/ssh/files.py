@@ -14,10 +14,15 @@ from edgekd.profiles.ssh.board import Board
 
 @dataclass(frozen=True)
 class BoardFile:
-    """A file here, and its name in the model's own folder on the board."""
+    """Attributes:
+    source: here.
+    name: in the model's own folder on the board.
+    alone: the runtime opens it by any path, and no other file refers to it.
+    """
 
     source: Path
     name: str
+    alone: bool = False
 
 
 def board_files(path: Path, runtime: str) -> list[BoardFile]:
@@ -46,6 +51,8 @@ def board_files(path: Path, runtime: str) -> list[BoardFile]:
             files.append(BoardFile(path.parent / name, name))
     elif suffix == ".xml":
         files.append(BoardFile(path.with_suffix(".bin"), "model.bin"))
+    if runtime == "onnxruntime" and len(files) == 1:
+        files = [BoardFile(path, files[0].name, alone=True)]
     for file in files:
         if not file.source.is_file():
             raise ModelFileError(fault(str(file.source), "is missing"))
@@ -73,7 +80,7 @@ def copy_files(
 
     for number, (path, files) in enumerate(copies.items()):
         for file in files:
-            place = board.put(file.source, f"{number}/{file.name}", count)
+            place = board.put(file.source, f"{number}/{file.name}", alone=file.alone, told=count)
             places.setdefault(path, place)
             before += file.source.stat().st_size
     return places

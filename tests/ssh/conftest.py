@@ -75,6 +75,9 @@ class Board:
                     )
         return found
 
+    def wait_until(self, happened: Callable[[], object]) -> None:
+        wait_until(happened)
+
     def left(self) -> tuple[list[str], dict[int, str]]:
         """Files and processes, once those that are about to go have gone."""
         wait_until(lambda: not self.processes() and not list(self.tmp.iterdir()), must=False)

@@ -1,8 +1,9 @@
 """The agent: takes files, starts one worker process a model, passes questions on, cleans up.
 
-Two processes: the *guard*, which only waits, and the *agent*, which works. Whichever is killed, the other ends
-the workers and removes the folder; a worker that has lost its agent removes it too. Once the models are loaded
-the folder goes anyway: then nothing of ours is on the board's disk.
+A model of one file never has a name on the board: it is an open file that the workers inherit, and ends with
+them. One with external data lies in a folder until it is loaded. Two processes: the *guard*, which only waits,
+and the *agent*, which works. Whichever is killed, the other ends the workers and removes the folder; a worker
+that has lost its agent removes it too.
 
 Requests are one JSON object a line, ``put`` followed by the file's bytes. Answers are ``{"ok": ...}`` or
 ``{"error": {"type": ..., "message": ...}}``; the first comes unasked and says what the board is.
@@ -18,7 +19,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -32,6 +33,7 @@ from edgekd.profiles.ssh.onboard.programs import Monitor, told
 CARRIED = ""  # the modules of this program as one text; the program itself puts it here
 LEASE_SECONDS = 120
 VENV = "~/.cache/edgekd/venv"
+_DESCRIPTORS = "/proc/self/fd"
 NEEDED = ("numpy", "onnxruntime")
 _BOOT = (
     "import sys; sys.path = [p for p in sys.path if p]; f = sys.stdin.buffer; "
@@ -92,6 +94,8 @@ class Agent:
         self.pipes = pipes
         self.workers: dict[int, subprocess.Popen[bytes]] = {}
         self.stderr: dict[int, Any] = {}
+        self.files: list[Any] = []
+        self.alive, self._held = os.pipe()  # ends for the workers when this process does
         self.monitor: Monitor | None = None
 
     def run(self) -> int:
@@ -122,17 +126,21 @@ class Agent:
                 process.kill()
             self.folder.remove()
 
-    def do_room(self, bytes: int) -> str:
-        """Make the folder; where it is."""
-        self.folder.make(bytes)
-        return str(self.folder.path)
+    def do_room(self, bytes: int) -> None:
+        """Settle where the files go."""
+        self.folder.choose(bytes)
 
-    def do_put(self, file: str, bytes: int) -> str:
-        """Take a file; where it is. All of it is read from the caller also when the disk is full."""
-        path = self.folder.file(file)
-        stream, failure = None, None
+    def do_put(self, file: str, bytes: int, alone: bool) -> str:
+        """Take a file; its path for a worker. All of it is read from the caller also when the disk is full.
+
+        Args:
+            alone: nothing refers to it by its name: it can do without one.
+        """
+        stream: Any = None
+        failure: OSError | None = None
+        nameless = alone and Path(_DESCRIPTORS).is_dir()
         try:
-            stream = path.open("wb", buffering=0)
+            stream = self.folder.nameless() if nameless else self.folder.named(file)
         except OSError as error:
             failure = error
         for block in self.pipes.blocks(bytes):
@@ -141,23 +149,26 @@ class Agent:
                     block = block[stream.write(block) :]
             except OSError as error:
                 failure = error
-        if stream:
-            stream.close()
         if failure:
-            failure.filename = str(self.folder.path)
+            failure.filename = str(self.folder.path.parent)
             raise failure
-        return str(path)
+        if nameless:
+            self.files.append(stream)
+            return f"{_DESCRIPTORS}/{stream.fileno()}"
+        stream.close()
+        return str(stream.name)
 
     def do_start(self, worker: int, python: str) -> int:
         """Start a worker with an interpreter that has the runtime; its process id."""
-        start = f"work({str(self.folder.path)!r}, {os.getpid()})\n"
+        start = f"work({str(self.folder.path)!r}, {self.alive})\n"
         code = f"{CARRIED}from edgekd.profiles.ssh.onboard.agent import work\n{start}".encode()
-        self.stderr[worker] = tempfile.TemporaryFile(dir=str(self.folder.path))  # noqa: SIM115
+        self.stderr[worker] = self.folder.nameless()
         process = subprocess.Popen(  # noqa: S603
             [python, "-u", "-c", _BOOT],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.stderr[worker],
+            pass_fds=[self.alive, *(file.fileno() for file in self.files)],
         )
         self.workers[worker] = process
         self._write(worker, b"%d\n" % len(code) + code)
@@ -176,6 +187,8 @@ class Agent:
 
     def do_loaded(self) -> None:
         """The files are not needed any more."""
+        while self.files:
+            self.files.pop().close()
         self.folder.remove()
 
     def do_state(self) -> dict[str, Any]:
@@ -204,11 +217,8 @@ class Agent:
     def _write(self, worker: int, data: bytes) -> None:
         stdin = self.workers[worker].stdin
         assert stdin
-        try:
-            stdin.write(data)
-            stdin.flush()
-        except OSError:
-            raise self._died(worker) from None
+        if not self.pipes.pass_on(stdin.fileno(), data):
+            raise self._died(worker)
 
     def _died(self, worker: int) -> _Died:
         code = self.workers[worker].wait()
@@ -226,15 +236,17 @@ class _Died(Exception):
         self.told = told
 
 
-def work(folder: str, agent: int) -> None:
-    """A worker's life. One that is left alone also removes the folder."""
+def work(folder: str, alive: int) -> None:
+    """A worker's life. One that is left alone ends in the middle of a round, and removes the folder."""
     from edgekd.profiles.worker import main as serve
 
-    try:
-        serve()
-    finally:
-        if os.getppid() != agent:
-            shutil.rmtree(folder, ignore_errors=True)
+    def watch() -> None:
+        os.read(alive, 1)
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    serve()
 
 
 def _about() -> dict[str, Any]:

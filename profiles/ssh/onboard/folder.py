@@ -1,14 +1,17 @@
-"""The one folder on the board: found with room, locked while anybody lives, removed by whoever is last."""
+"""Files on the board: without a name where that is possible, else in one folder that whoever is last removes."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
 import shutil
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 _PREFIX = "edgekd-"
 _LOCK = "lock"
@@ -19,7 +22,7 @@ class Folder:
     """A folder with a name that is known before it exists, so that the guard can remove it whatever happens.
 
     It lies in ``TMPDIR`` where the login sets it, else in the first of ``/tmp``, ``/var/tmp`` and the home
-    folder that has room.
+    folder that has room. It is made when the first file needs a name.
     """
 
     def __init__(self) -> None:
@@ -28,33 +31,37 @@ class Folder:
         bases = [chosen] if chosen else ["/tmp", "/var/tmp", str(Path.home())]  # noqa: S108
         self.places = [Path(base) / name for base in bases]
         self.path = self.places[0]
+        self._lock: Any = None
 
-    def make(self, size: int) -> None:
-        """Create the folder where ``size`` bytes fit.
+    def choose(self, size: int) -> None:
+        """Settle where ``size`` bytes fit.
 
         Raises:
-            OSError: ``ENOSPC`` when they fit nowhere, or no place can be written; it names the place.
+            OSError: ``ENOSPC`` when they fit nowhere, or no place can be written; it names the first place.
         """
         failure: OSError | None = None
         for place in self.places:
+            base = str(place.parent)
             try:
-                free = shutil.disk_usage(place.parent).free
+                free = shutil.disk_usage(base).free
                 if free < size:
-                    raise OSError(
-                        28, f"{size / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free", str(place.parent)
-                    )
-                place.mkdir(mode=0o700)
-                self.path = place
-                self._lock = (place / _LOCK).open("wb")
-                fcntl.flock(self._lock, fcntl.LOCK_EX)
-                return
+                    told = f"{size / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free"
+                    raise OSError(errno.ENOSPC, told, base)
+                tempfile.TemporaryFile(dir=base).close()
             except OSError as error:
                 failure = failure or error
+            else:
+                self.path = place
+                return
         assert failure is not None
         raise failure
 
-    def file(self, name: str) -> Path:
-        """Path of a file in the folder, its parents made.
+    def nameless(self) -> Any:
+        """A file that no folder lists: it is gone with the last process that has it open."""
+        return tempfile.TemporaryFile(dir=str(self.path.parent), buffering=0)
+
+    def named(self, name: str) -> Any:
+        """A new file in the folder, its parents made.
 
         Raises:
             ValueError: the name leads out of the folder.
@@ -62,9 +69,13 @@ class Folder:
         parts = Path(name).parts
         if not parts or Path(name).is_absolute() or ".." in parts:
             raise ValueError(f"leads out of the folder: {name!r}")
+        if self._lock is None:
+            self.path.mkdir(mode=0o700)
+            self._lock = (self.path / _LOCK).open("wb")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         path = self.path.joinpath(*parts)
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        return path.open("wb", buffering=0)
 
     def remove(self) -> None:
         """Also twice, also when it was never made."""
@@ -83,11 +94,8 @@ class Folder:
 def _is_abandoned(place: Path) -> bool:
     try:
         status = place.lstat()
-        if (
-            place.is_symlink()
-            or status.st_uid != os.getuid()
-            or time.time() - status.st_mtime < _YOUNG_SECONDS
-        ):
+        young = time.time() - status.st_mtime < _YOUNG_SECONDS
+        if place.is_symlink() or status.st_uid != os.getuid() or young:
             return False
         with (place / _LOCK).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

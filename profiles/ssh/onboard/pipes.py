@@ -70,6 +70,21 @@ class Pipes:
             except OSError:
                 raise Gone from None
 
+    def pass_on(self, descriptor: int, data: bytes) -> bool:
+        """Write to another process that may be slow to read; whether it took everything."""
+        view = memoryview(data)
+        os.set_blocking(descriptor, False)
+        self._selector.register(descriptor, selectors.EVENT_WRITE)
+        try:
+            while view:
+                if descriptor in self._wait():
+                    view = view[os.write(descriptor, view) :]
+            return True
+        except OSError:
+            return False
+        finally:
+            self._selector.unregister(descriptor)
+
     def line_of(self, descriptor: int) -> bytes | None:
         """One line of another process; None when it ended before. How long is the caller's to decide."""
         line = b""
