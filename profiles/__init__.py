@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from edgekd.profiles.emulation.api import emulate
     from edgekd.profiles.emulation.outputs import Agreement, emulate_outputs
     from edgekd.profiles.estimate.api import estimate
+    from edgekd.profiles.estimate.by_family import workload_lines
+    from edgekd.profiles.estimate.operators import Workload
+    from edgekd.profiles.estimate.workload import read_workload
     from edgekd.profiles.measurement import Measurement, measure
     from edgekd.profiles.onnx_file import OnnxSummary, read_summary
     from edgekd.profiles.operators import LayerCost, OperatorCost, layer_costs, profile_operators
@@ -35,6 +38,7 @@ __all__ = [
     "Ratio",
     "SshOptions",
     "Throughput",
+    "Workload",
     "emulate",
     "emulate_outputs",
     "estimate",
@@ -46,7 +50,9 @@ __all__ = [
     "open_session",
     "profile_operators",
     "read_summary",
+    "read_workload",
     "run_batches",
+    "workload_lines",
 ]
 
 _HOMES = {
@@ -61,6 +67,7 @@ _HOMES = {
     "Ratio": "statistics",
     "Throughput": "throughput",
     "SshOptions": "ssh",
+    "Workload": "estimate.operators",
     "emulate": "emulation.api",
     "emulate_outputs": "emulation.outputs",
     "estimate": "estimate.api",
@@ -72,7 +79,9 @@ _HOMES = {
     "open_session": "session",
     "profile_operators": "operators",
     "read_summary": "onnx_file",
+    "read_workload": "estimate.workload",
     "run_batches": "session",
+    "workload_lines": "estimate.by_family",
 }
 
 
