@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from edgekd.cli.emulation import emulate
 from edgekd.cli.output import JsonOption, show, terminal_width, write_result
 
 app = typer.Typer(help="Boards: what they are, what their runtime takes, and where each figure comes from.",
                   no_args_is_help=True)  # fmt: skip
+app.command("emulate")(emulate)
 
 
 @app.command("list")
