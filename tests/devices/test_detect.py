@@ -179,7 +179,7 @@ def test_an_older_jetpack_limits_the_opset() -> None:
 
 
 def test_an_unknown_l4t_is_treated_as_the_one_before_and_says_so() -> None:
-    new = json.loads(json.dumps(ORIN_NANO).replace("REVISION: 4.3", "REVISION: 5.0"))
+    new = json.loads(json.dumps(ORIN_NANO).replace("REVISION: 4.3", "REVISION: 5.0").replace("uper", ""))
     spec = found(new)
     assert spec.jetpack == "6.2"
     assert spec.trouble[-1].text.startswith("L4T 36.5.0 is not known here: treated as JetPack 6.2")
@@ -327,15 +327,20 @@ def test_what_was_measured_here_stays_with_this_machine(tmp_path: Path) -> None:
     assert load_device("cpu").fact("memcpy_1t") is None
 
 
-def test_rates_of_several_processes_are_added_and_a_failure_is_no_rate() -> None:
+def test_rates_of_several_processes_are_added_and_a_failure_is_no_rate(tmp_path: Path) -> None:
     def works(size: int, start: float) -> float:
         return 2.5 * size
 
     def fails(size: int, start: float) -> float:
         raise MemoryError
 
+    def one_fails(size: int, start: float) -> float:
+        (tmp_path / "first").touch(exist_ok=False)
+        return 1.0
+
     assert device_probe.together(works, 3, 2) == 15.0
     assert device_probe.together(fails, 2, 2) == 0.0
+    assert device_probe.together(one_fails, 2, 2) == 0.0
 
 
 def test_the_rate_is_of_a_round_that_nothing_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
