@@ -86,6 +86,8 @@ def open_session(
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4  # what matters comes as an exception
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if provider != "cpu":
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if kernel_rule is not None:
         options.add_session_config_entry("session.qdqisint8allowed", "1" if kernel_rule == "arm" else "0")
     if optimized_to is not None:

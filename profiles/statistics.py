@@ -19,6 +19,7 @@ Samples = NDArray[np.float64]
 OUTLIER_SCORE = 3.5
 _MAD_TO_SIGMA = 0.6745  # 0.75 quantile of the standard normal
 _MEAN_DEVIATION_TO_SIGMA = 1.253314  # sqrt(pi / 2)
+_TWO_SIDED_1_PERCENT = 2.575829  # quantile of the standard normal
 
 
 @dataclass(frozen=True)
@@ -69,20 +70,25 @@ def relative_spread(round_medians: ArrayLike) -> float:
 
 
 def drift(round_medians: ArrayLike) -> float:
-    """Relative change over the rounds when they rise or fall nearly throughout, else 0.
+    """Relative change over the rounds when they rise or fall beyond chance, else 0.
 
-    Kendall's tau of medians against time must be at least 0.8 in size: with 5 rounds that is at most one pair
-    out of order, which happens by chance in 8 % of quiet measurements. The change is the mean of the last two
-    rounds over the mean of the first two, minus 1. Fewer than 4 rounds say nothing.
+    Two tests of a trend, either of which is enough. Kendall's tau of medians against time is at least 0.8 in
+    size: with 5 rounds that is at most one pair out of order, which happens by chance in 8 % of quiet
+    measurements. Or, with many rounds, Mann and Kendall's test says so at 1 % (Mann, Econometrica 13, 1945).
+    The change is the mean of the last third of the rounds over the mean of the first, minus 1; of two rounds
+    at least. Fewer than 4 rounds say nothing.
     """
     values = _checked(round_medians)
     count = len(values)
     if count < 4:
         return 0.0
     signs = [np.sign(values[j] - values[i]) for i in range(count) for j in range(i + 1, count)]
-    if abs(sum(signs)) / len(signs) < 0.8:
+    trend = abs(float(sum(signs)))
+    deviation = math.sqrt(count * (count - 1) * (2 * count + 5) / 18)
+    if trend / len(signs) < 0.8 and trend - 1 < _TWO_SIDED_1_PERCENT * deviation:
         return 0.0
-    return float(values[-2:].mean() / values[:2].mean() - 1.0)
+    ends = max(2, count // 3)
+    return float(values[-ends:].mean() / values[:ends].mean() - 1.0)
 
 
 def two_levels(samples: ArrayLike) -> tuple[float, float] | None:

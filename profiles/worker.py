@@ -56,7 +56,7 @@ class InProcessRunner:
         self._cpu_start, self._wait_start = time.process_time(), wait_seconds()
         return Opened(
             settings.runtime, version, (ready - start) * 1e3, first * 1e3, base, loaded.inputs,
-            loaded.provider, loaded.precision,
+            loaded.provider, loaded.precision, loaded.notes,
         )  # fmt: skip
 
     def _load(self, runtime: ModuleType, version: str) -> Loaded:

@@ -26,6 +26,7 @@ class Loaded:
         inputs: shapes by name.
         provider: where it computes.
         precision: ``fp32``, ``fp16`` or ``int8`` where the runtime tells.
+        notes: what the runtime did with the file that a reader must know, one line each.
         stream: makes another caller that may run while ``infer`` does; None where ``infer`` itself may.
     """
 
@@ -33,6 +34,7 @@ class Loaded:
     inputs: dict[str, list[int]] = field(default_factory=dict)
     provider: str = "cpu"
     precision: str | None = None
+    notes: list[str] = field(default_factory=list)
     stream: Callable[[], Call] | None = None
 
     def callers(self, count: int) -> list[Call]:

@@ -55,7 +55,7 @@ def provider_arguments(name: str, *, threads: int, cache: Path | None = None) ->
     if name == "xnnpack":
         options = {"intra_op_num_threads": str(threads)}
     elif name == "openvino":
-        options = {"device_type": "CPU", "num_of_threads": str(threads)}
+        options = {"device_type": "CPU", "precision": "FP32", "num_of_threads": str(threads)}
     elif name == "tensorrt":
         options = {"trt_fp16_enable": "0"}
         if cache is not None:

@@ -135,6 +135,24 @@ def test_provider_arguments() -> None:
     ]  # fmt: skip
 
 
+def test_nodes_that_the_provider_left_to_the_cpu_are_noted() -> None:
+    from edgekd.profiles.runtimes.ort import _elsewhere
+
+    def part(name: str, count: int) -> types.SimpleNamespace:
+        return types.SimpleNamespace(ep_name=name, get_nodes=lambda: [None] * count)
+
+    parts = [
+        part("CUDAExecutionProvider", 50),
+        part("CPUExecutionProvider", 3),
+        part("CPUExecutionProvider", 4),
+    ]
+    session = types.SimpleNamespace(get_provider_graph_assignment_info=lambda: parts)
+    assert _elsewhere(session, "cuda") == ["7 of 57 nodes do not run on cuda but on the cpu"]
+    del parts[1:]
+    assert _elsewhere(session, "cuda") == []
+    assert _elsewhere(types.SimpleNamespace(), "cuda") == []
+
+
 def test_openvino_reads_the_same_file(make_onnx: MakeOnnx) -> None:
     pytest.importorskip("openvino")
     path = make_onnx(features=2000, dims=("n", 20, 100), classes=500)

@@ -58,6 +58,17 @@ def test_drift_needs_a_steady_direction() -> None:
     assert drift([1.0, 1.1, 1.2]) == 0.0
 
 
+def test_drift_of_many_rounds_may_waver() -> None:
+    # Of 20 rounds the 1 % bound is S = 1 + 2.576 * 30.8 = 80.4 of 190 pairs: tau 0.42.
+    generator = np.random.default_rng(3)
+    quiet = 10 + generator.standard_normal(20)
+    assert drift(quiet) == 0.0
+    rising = quiet + 0.15 * np.arange(20)
+    pairs = [np.sign(rising[j] - rising[i]) for i in range(20) for j in range(i + 1, 20)]
+    assert 0.43 < sum(pairs) / 190 < 0.8
+    assert drift(rising) == pytest.approx(rising[-6:].mean() / rising[:6].mean() - 1)
+
+
 def test_spread_of_rounds() -> None:
     assert relative_spread([1.0, 2.0, 4.0]) == 1.5
 
