@@ -102,7 +102,7 @@ def _resolve(entry: Any, batch: int, given: Sequence[int] | None) -> tuple[int, 
     dims = list(entry.shape)
     if not dims:
         return ()
-    spot = f"ONNX input {entry.name!r}"
+    spot = f"input {entry.name!r}"
     if isinstance(dims[0], int) and dims[0] != batch:
         fix = f"measure with --batch {dims[0]}"
         raise ModelFileError(

@@ -42,7 +42,7 @@ def test_inputs_are_cast_to_the_models_type(make_onnx: MakeOnnx) -> None:
 
 def test_a_wrong_shape_is_one_line(make_onnx: MakeOnnx) -> None:
     session = open_session(make_onnx())
-    message = r"ONNX input 'x': another shape; got \[3, 8, 8\]; allowed: \[3, 4, 4\] after the batch"
+    message = r"input 'x': another shape; got \[3, 8, 8\]; allowed: \[3, 4, 4\] after the batch"
     with pytest.raises(ModelFileError, match=message):
         run_batches(session, np.zeros((2, 3, 8, 8), np.float32))
 
