@@ -26,7 +26,7 @@ from edgekd.runtime_support import arm_level, cpu_runtimes
 
 __all__ = [
     "DeviceSpec", "Fact", "add_device", "check_operators", "check_opset", "first_problem", "keep_device",
-    "list_devices", "load_device", "parse_device", "user_devices_dir",
+    "list_devices", "load_device", "load_devices", "parse_device", "user_devices_dir",
 ]  # fmt: skip
 # The C loader is ten times faster and not always built.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -49,6 +49,17 @@ def list_devices() -> list[str]:
     return shipped + sorted(
         path.stem for path in user_devices_dir().glob("*.yaml") if path.stem not in shipped
     )
+
+
+def load_devices() -> tuple[list[DeviceSpec], list[str]]:
+    """Every known device, and one line for each of the user's files that is wrong."""
+    specs, problems = [], []
+    for name in list_devices():
+        try:
+            specs.append(load_device(name))
+        except DeviceError as error:
+            problems.append(str(error))
+    return specs, problems
 
 
 def load_device(name_or_path: str | Path) -> DeviceSpec:
@@ -167,7 +178,11 @@ def first_problem(error: ValidationError, where: str) -> str:
         known = (part or DeviceSpec).model_fields
         return fault(spot, "unknown key", got=location[-1], fix=nearest(str(location[-1]), known))
     if problem["type"] == "missing":
-        return fault(spot, "is missing", fix=_SEE)
+        entry = problem["input"] if isinstance(problem["input"], Mapping) else {}
+        named = next(
+            (str(entry[key]) for key in ("key", "name", "version") if location[1:] and key in entry), None
+        )
+        return fault(spot, f"is missing for {named!r}" if named else "is missing", fix=_SEE)
     if problem["type"] == "value_error":
         return fault(spot, problem["msg"].removeprefix("Value error, "))
     if "expected" in problem.get("ctx", {}):

@@ -72,8 +72,10 @@ class DeviceSpec(Strict):
         for part in (self.power_modes, self.jetpacks):
             if sum(each.default for each in part) > 1:
                 raise ValueError("power_modes and jetpacks have one default each")
-        if self.jetpack is not None:
-            self.chosen_jetpack()
+        versions = [each.version for each in self.jetpacks]
+        if self.jetpack is not None and self.jetpack not in versions:
+            allowed = ", ".join(versions) or "none: jetpacks is empty"
+            raise ValueError(f"jetpack: not one of jetpacks; got {self.jetpack!r}; allowed: {allowed}")
         return self
 
     def fact(self, key: str) -> Fact | None:
@@ -84,14 +86,14 @@ class DeviceSpec(Strict):
         return next((m for m in self.power_modes if m.default), next(iter(self.power_modes), None))
 
     def power_mode(self, name: str) -> PowerMode:
-        """The mode that ``nvpmodel`` calls ``name``; letter case does not matter.
+        """The mode that ``nvpmodel`` calls ``name``; letter case and a leading ``MODE_`` do not matter.
 
         Raises:
             DeviceError: the board has no such mode.
         """
-        names = {mode.name.casefold(): mode for mode in self.power_modes}
-        if name.casefold() in names:
-            return names[name.casefold()]
+        names = {mode.name.casefold().removeprefix("mode_"): mode for mode in self.power_modes}
+        if (wanted := name.casefold().removeprefix("mode_")) in names:
+            return names[wanted]
         allowed = ", ".join(mode.name for mode in self.power_modes) or "none: the board has no power modes"
         raise DeviceError(fault(f"device {self.name}", "no such power mode", got=name, allowed=allowed))
 

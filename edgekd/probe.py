@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from importlib import resources
 
 from edgekd.cpu import detect_cpu
-from edgekd.device import list_devices, load_device
+from edgekd.device import load_devices
 from edgekd.device_detect import describe, parse_report
 from edgekd.device_spec import DeviceSpec
 from edgekd.errors import DeviceError, fault
@@ -47,11 +48,20 @@ def detect_device(
     """
     text = (run or run_here)(probe_script(speed=speed))
     report = parse_report(text, where=where)
-    known = [load_device(each) for each in list_devices() if each != "cpu"]
-    spec = describe(report, known, where=where, name=name)
+    known, _ = load_devices()
+    spec = describe(report, [each for each in known if each.name != "cpu"], where=where, name=name)
     if run is None and report.speed is not None:
         remember(detect_cpu(), speed_facts(report.speed))
     return spec
+
+
+def busy_note(spec: DeviceSpec) -> str | None:
+    """A line about rates that were measured while other programs ran; None if few did."""
+    fact = spec.fact("memcpy_1t")
+    load = re.search(r"load before ([\d.]+)", fact.source) if fact else None
+    if load is None or float(load[1]) < 0.5 * spec.cores:
+        return None
+    return f"note: the load was {load[1]} on {spec.cores} cores: the measured rates may be low; detect again when idle"
 
 
 def run_here(script: str) -> str:

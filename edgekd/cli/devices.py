@@ -19,9 +19,11 @@ app.command("emulate")(emulate)
 def list_all(json_to: JsonOption = None) -> None:
     """Every device that --device takes."""
     from edgekd.cli.device_tables import device_list, summary
-    from edgekd.device import list_devices, load_device
+    from edgekd.device import load_devices
 
-    specs = [load_device(name) for name in list_devices()]
+    specs, problems = load_devices()
+    for problem in problems:
+        typer.echo(problem, err=True)
     rows = [
         {"name": s.name, "title": s.title, "runtime": s.runtime, "runtime_version": s.runtime_version,
          "opset_max": s.opset_max, "scheme": s.scheme, "memory_bytes": s.memory_bytes,
@@ -63,7 +65,7 @@ def detect(
 ) -> None:
     """A machine as a device file: this one, or a board over SSH. Nothing is installed or left there."""
     from edgekd.device import keep_device
-    from edgekd.probe import detect_device
+    from edgekd.probe import busy_note, detect_device
 
     if host is None:
         spec = detect_device(name=name, speed=speed)
@@ -72,6 +74,8 @@ def detect(
 
         board = host
         spec = detect_device(lambda script: run_script(board, script), where=board, name=name, speed=speed)
+    if note := busy_note(spec):
+        typer.echo(note, err=True)
     if add:
         path = keep_device(spec)
         typer.echo(f"kept as {path}; use it as --device {spec.name}", err=True)

@@ -22,7 +22,7 @@ from edgekd.device_facts import clusters, fact_number, fact_text
 from edgekd.device_spec import DeviceSpec
 from edgekd.errors import DeviceError
 from edgekd.machine_speed import Speed, remember, remembered, speed_facts
-from edgekd.probe import detect_device, probe_script, run_here
+from edgekd.probe import busy_note, detect_device, probe_script, run_here
 
 A72 = ("0x41", "0xd08", "fp asimd evtstrm crc32 cpuid")
 _ARMV82 = "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
@@ -314,6 +314,14 @@ def test_measured_rates_are_facts_that_say_how() -> None:
     spec = found({**PI4, "speed": speed.model_dump()})
     assert fact_number(spec, "stream_copy") == 5.52  # instead of the published figure
     assert spec.fact("cpu_fp32_measured") is None
+
+
+def test_rates_taken_on_a_busy_machine_come_with_a_note() -> None:
+    speed = Speed(cores=4, load=2.4, copy_1core=2e9)
+    note = busy_note(found({**PI4, "speed": speed.model_dump()}))
+    assert note is not None and "the load was 2.4 on 4 cores" in note
+    quiet = found({**PI4, "speed": {**speed.model_dump(), "load": 1.9}})
+    assert busy_note(quiet) is None and busy_note(found(PI4)) is None
 
 
 def test_what_was_measured_here_stays_with_this_machine(tmp_path: Path) -> None:
