@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
 from edgekd.profiles.estimate.graph import Graph, Index, Node
 
@@ -52,24 +52,35 @@ def fold_batch_norms(graph: Graph) -> None:
         index = graph.index()
 
 
-def fold_products_of_constants(graph: Graph) -> None:
-    """``MatMul`` and then ``Add`` of a bias: one linear layer."""
+def fold_scales(graph: Graph) -> None:
+    """A constant factor or shift of each channel, after a convolution or linear layer, is part of its weights."""
     index = graph.index()
-    for node in [node for node in graph.nodes if node.op == "Add"]:
-        source = next(iter(graph.activations(node)), "")
+    for node in [node for node in graph.nodes if node.op in ("Add", "Sub", "Mul", "Div")]:
+        source = node.inputs[0] if node.inputs[0] in graph.shapes else node.inputs[1]
+        constant = next((name for name in node.inputs if name in graph.weights), None)
         before = index.producer.get(source)
-        bias = [name for name in node.inputs if name in graph.weights]
-        if before is None or not bias or index.only_reader(source) is not node:
+        if constant is None or before is None or before.op not in WEIGHTED or before.activation is not None:
             continue
-        shape = graph.weights[bias[0]].shape
-        weighted = len(before.inputs) > 1 and before.inputs[1] in graph.weights
-        if before.op in ("Conv", "ConvTranspose", "MatMul") and weighted and len(before.inputs) == 2:
-            channels = graph.shapes[source][-1 if before.op == "MatMul" else 1]
-            if np.prod(shape, dtype=int) == channels:
-                before.inputs.append(bias[0])
-                before.outputs = [node.outputs[0]]
-                graph.nodes.remove(node)
-                index = graph.index()
+        if index.only_reader(source) is not node or before.inputs[1] not in graph.weights:
+            continue
+        turned = node.op in ("Sub", "Div") and node.inputs[0] == constant
+        if turned or not _is_per_channel(graph, before, source, constant):
+            continue
+        if node.op in ("Add", "Sub") and len([name for name in before.inputs if name]) < 3:
+            before.inputs = [*before.inputs[:2], constant]
+        before.outputs = [node.outputs[0]]
+        graph.nodes.remove(node)
+        index = graph.index()
+
+
+def _is_per_channel(graph: Graph, layer: Node, value: str, constant: str) -> bool:
+    """One number for each channel, or one for all."""
+    shape, after = graph.weights[constant].shape, graph.shapes[value]
+    if math.prod(shape) == 1:
+        return True
+    axis = 1 if layer.op in ("Conv", "ConvTranspose") else len(after) - 1
+    place = axis - (len(after) - len(shape))
+    return place >= 0 and shape[place] == after[axis] == math.prod(shape)
 
 
 def fold_pads(graph: Graph) -> None:

@@ -9,7 +9,7 @@ from edgekd.profiles.estimate.fusion import (
     drop_noops,
     fold_batch_norms,
     fold_pads,
-    fold_products_of_constants,
+    fold_scales,
     fuse_activations,
 )
 from edgekd.profiles.estimate.graph import Graph
@@ -60,8 +60,8 @@ def fused_operators(graph: Graph, *, batch: int) -> tuple[Operator, ...]:
     name_plainly(graph)
     fold_batch_norms(graph)
     fold_pads(graph)
-    fold_products_of_constants(graph)
     recognise(graph)
+    fold_scales(graph)
     fuse_activations(graph)
     absorb_pairs(graph)
     fuse_activations(graph)  # a ReLU between two pairs

@@ -20,7 +20,8 @@ _CPU: list[tuple[Any, ...]] = [
 ]  # fmt: skip
 _EDGETPU: list[Any] = [
     ("tucker", 16, (0.25, 0.75), 3, 1, False),
-    ("fused", 16, 8, 3, 2, False), ("fused", 16, 4, 3, 1, True), ("fused", 16, 8, 3, 1, True), ("fused", 16, 4, 3, 1, True),
+    ("fused", 16, 8, 3, 2, False), ("fused", 16, 4, 3, 1, True),
+    ("fused", 16, 8, 3, 1, True), ("fused", 16, 4, 3, 1, True),
     ("fused", 40, 8, 5, 2, False), *[("fused", 40, 4, 3, 1, True)] * 3,
     ("ibn", 72, 8, 3, 2, False), ("ibn", 72, 8, 3, 1, True), *[("fused", 72, 4, 3, 1, True)] * 2,
     ("ibn", 96, 8, 5, 1, False), ("ibn", 96, 8, 5, 1, True), *[("ibn", 96, 8, 3, 1, True)] * 2, "C4",

@@ -125,3 +125,17 @@ def test_computed_shapes_are_followed_and_free(write_onnx: WriteOnnx) -> None:
     weights = {"zero": np.int64(0), "axis": np.int64([0]), "rest": np.int64([-1])}
     found = ops(write_onnx("(float[1,8,6,6] x) => (float[1,288] y)", nodes, weights))
     assert [(operator.op, operator.input_elements) for operator in found] == [("Reshape", 0), ("Relu", 288)]
+
+
+def test_a_factor_and_a_shift_of_each_channel_are_part_of_the_weights(write_onnx: WriteOnnx) -> None:
+    nodes = "c = Conv (x, w) m = Mul (c, v) a = Add (m, v) y = Relu (a)"
+    (only,) = ops(write_onnx(MAP, nodes, {"w": POINT, "v": np.ones((1, 8, 1, 1), np.float32)}))
+    assert (only.op, only.activation, only.weight_elements) == ("Conv", "relu", 64 + 8)
+
+
+def test_a_constant_map_is_no_shift_of_channels(write_onnx: WriteOnnx) -> None:
+    nodes = "c = Conv (x, w) y = Add (c, v)"
+    weights = {"w": POINT, "v": np.ones((1, 8, 6, 6), np.float32)}
+    assert kinds(write_onnx(MAP, nodes, weights)) == ["Conv", "Add"]
+    weights = {"w": POINT, "v": np.ones((6,), np.float32)}
+    assert kinds(write_onnx(MAP, nodes, weights)) == ["Conv", "Add"]
