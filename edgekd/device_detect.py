@@ -16,15 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgekd.cpu import CpuFacts, cpu_from_text, runtime_opset
 from edgekd.device import first_problem
+from edgekd.device_facts import fact_number
 from edgekd.device_spec import DeviceSpec
 from edgekd.errors import DeviceError, fault
+from edgekd.jetson_text import gpu_facts, under_its_jetpack
 from edgekd.machine_speed import Speed, speed_facts
 from edgekd.runtime_support import arm_level, cpu_runtimes
 
 _MOST_TEXT = 1 << 22
 _OPSET_SOURCE = "onnxruntime.ai/docs/reference/compatibility.html; newer releases measured"
-# What depends on the clock: not the shipped figure on a board that runs at another one.
-_BY_CLOCK = ("cpu_peak_fp32", "cpu_peak_fp16", "cpu_peak_int8")
+# What was derived from a clock: not the shipped figure on a board that runs at another one.
+_BY_CLOCK = {"cpu_clock_max": ("cpu_peak_",), "gpu_clock_max": ("gpu_peak_", "ai_perf_")}
 
 
 class ProbeReport(BaseModel):
@@ -66,28 +68,34 @@ def describe(report: ProbeReport, known: Iterable[DeviceSpec], *, where: str, na
         name: of the new device; by default made from the board's and the host's.
 
     Raises:
-        DeviceError: an architecture without a runtime.
+        DeviceError: an architecture without a runtime, or figures that no machine has; one line.
     """
+    try:
+        return DeviceSpec.model_validate(_fields(report, known, where=where, name=name))
+    except ValidationError as error:
+        raise DeviceError(first_problem(error, where)) from None
+    except (ValueError, OverflowError) as error:  # digits without end, and the like
+        what = "the machine's answer makes no device"
+        raise DeviceError(fault(where, what, got=str(error)[:100])) from None
+
+
+def _fields(report: ProbeReport, known: Iterable[DeviceSpec], *, where: str, name: str) -> dict[str, Any]:
     if report.bits != 64:
         what, fix = "Python there is a 32-bit program", "install the board's 64-bit system"
         raise DeviceError(fault(where, what, got=f"{report.bits}-bit {report.machine}", fix=fix))
     cpu = cpu_from_text(dict(report.files), machine=report.machine, cores=report.cores)
     read = f"read on {_plain(report.host) or 'the machine'}: /proc, /sys"
     base = _closest(report, known)
-    found = [*cpu.facts(read), *speed_facts(report.speed)]
+    found = [*cpu.facts(read), *gpu_facts(report.files, read), *speed_facts(report.speed)]
     if base is None:
         fields = _alone(cpu, report, read)
     else:
         fields = _known_board(base, cpu, report)
         found = _where_all_is_on(found, base, cpu)
     given = {fact["key"] for fact in found}
-    stale = _BY_CLOCK if base and _runs_otherwise(base, cpu) else ()
-    kept = [fact for fact in fields.pop("facts") if fact["key"] not in given and fact["key"] not in stale]
-    fields |= {"name": name or _name(base, cpu, report.host), "models": (), "facts": [*found, *kept]}
-    try:
-        return DeviceSpec.model_validate(fields)
-    except ValidationError as error:
-        raise DeviceError(first_problem(error, where)) from None
+    stale = _outdated(base, found) if base else ()
+    kept = [f for f in fields.pop("facts") if f["key"] not in given and not f["key"].startswith(stale)]
+    return fields | {"name": name or _name(base, cpu, report.host), "models": (), "facts": [*found, *kept]}
 
 
 def _closest(report: ProbeReport, known: Iterable[DeviceSpec]) -> DeviceSpec | None:
@@ -121,7 +129,7 @@ def _alone(cpu: CpuFacts, report: ProbeReport, read: str) -> dict[str, Any]:
 
 
 def _known_board(base: DeviceSpec, cpu: CpuFacts, report: ProbeReport) -> dict[str, Any]:
-    spec, trouble = _system(base, report)
+    spec, trouble = under_its_jetpack(base, report.files, report.commands)
     fields = spec.model_dump()
     fields |= {
         "title": _plain(cpu.title) or base.title,
@@ -144,26 +152,6 @@ def _known_board(base: DeviceSpec, cpu: CpuFacts, report: ProbeReport) -> dict[s
     return fields
 
 
-def _system(base: DeviceSpec, report: ProbeReport) -> tuple[DeviceSpec, list[dict[str, str]]]:
-    """The board under the JetPack that runs there, and what is uncertain about it."""
-    release = re.search(
-        r"R(\d+) \(release\), REVISION: ([\d.]+)", report.files.get("/etc/nv_tegra_release", "")
-    )
-    if release is None or not base.jetpacks:
-        return base, []
-    l4t = f"{release[1]}.{release[2].rstrip('.')}"
-    found = next((each for each in base.jetpacks if each.l4t == l4t), None)
-    if found is not None:
-        return base.with_jetpack(found.version), []
-    same = [each for each in base.jetpacks if each.l4t.split(".")[0] == release[1]]
-    older = [each for each in same if _numbers(each.l4t) <= _numbers(l4t)]
-    taken = (older or same or list(base.jetpacks))[-1]
-    text = f"L4T {l4t} is not known here: treated as JetPack {taken.version} (TensorRT {taken.tensorrt})"
-    return base.with_jetpack(taken.version), [
-        {"text": text, "source": "read on the board: /etc/nv_tegra_release"}
-    ]
-
-
 def _where_all_is_on(found: list[dict[str, Any]], base: DeviceSpec, cpu: CpuFacts) -> list[dict[str, Any]]:
     """Without the counts where a power mode has switched cores off: the board still has them."""
     if sum(kind.cores for kind in cpu.kinds) >= base.cores:
@@ -172,10 +160,14 @@ def _where_all_is_on(found: list[dict[str, Any]], base: DeviceSpec, cpu: CpuFact
     return [fact for fact in found if not fact["key"].startswith(hidden)]
 
 
-def _runs_otherwise(base: DeviceSpec, cpu: CpuFacts) -> bool:
-    stated = next((fact.value for fact in base.facts if fact.key == "cpu_clock_max"), None)
-    clock = cpu.kinds[0].clock_ghz if cpu.kinds else None
-    return isinstance(stated, int | float) and clock is not None and abs(clock - stated) > 0.02 * stated
+def _outdated(base: DeviceSpec, found: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Prefixes of shipped figures that were derived from another clock than the machine's."""
+    prefixes: list[str] = []
+    for fact in found:
+        stated = fact_number(base, fact["key"]) if fact["key"] in _BY_CLOCK else None
+        if stated and abs(fact["value"] - stated) > 0.02 * stated:
+            prefixes += _BY_CLOCK[fact["key"]]
+    return tuple(prefixes)
 
 
 def _name(base: DeviceSpec | None, cpu: CpuFacts, host: str) -> str:
@@ -189,10 +181,6 @@ def _onnxruntime(report: ProbeReport) -> str:
         if found := re.match(r"\d+(\.\d+)+", report.packages.get(name, "")):
             return found.group()
     return ""
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 def _plain(text: str) -> str:

@@ -21,21 +21,16 @@ FILES = (
     "/proc/device-tree/model",
     "/proc/device-tree/compatible",
     "/etc/nv_tegra_release",
-    "/etc/os-release",
-    "/sys/devices/system/cpu/online",
     "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq",
     "/sys/devices/system/cpu/cpu[0-9]*/cache/index[0-9]*/level",
     "/sys/devices/system/cpu/cpu[0-9]*/cache/index[0-9]*/type",
     "/sys/devices/system/cpu/cpu[0-9]*/cache/index[0-9]*/size",
     "/sys/devices/system/cpu/cpu[0-9]*/cache/index[0-9]*/shared_cpu_list",
     "/sys/class/devfreq/*/available_frequencies",
-    "/sys/class/devfreq/*/max_freq",
-    "/sys/devices/virtual/dmi/id/product_name",
 )
 COMMANDS = {
     "nvpmodel": ["nvpmodel", "-q"],
     "tensorrt": ["dpkg-query", "-W", "-f", "${Version}", "libnvinfer-bin"],
-    "jetpack": ["dpkg-query", "-W", "-f", "${Version}", "nvidia-jetpack"],
 }
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "tensorrt", "numpy")
 MOST_CHARACTERS = 200000

@@ -185,6 +185,24 @@ def test_an_unknown_l4t_is_treated_as_the_one_before_and_says_so() -> None:
     assert spec.trouble[-1].text.startswith("L4T 36.5.0 is not known here: treated as JetPack 6.2")
 
 
+def test_a_tensorrt_of_ones_own_is_told() -> None:
+    same = found({**ORIN_NANO, "commands": {"tensorrt": "10.3.0.30-1+cuda12.5"}})
+    other = found({**ORIN_NANO, "commands": {"tensorrt": "10.7.0.23-1+cuda12.6"}})
+    assert not any("is installed there" in each.text for each in same.trouble)
+    assert other.trouble[-1].text.startswith("TensorRT 10.7.0 is installed there, JetPack 6.2 came with 10.3")
+
+
+def test_a_gpu_at_another_clock_loses_the_peaks_of_the_stated_one() -> None:
+    table = {"/sys/class/devfreq/17000000.gpu/available_frequencies": "306000000 612000000 1020000000\n"}
+    stated = found({**ORIN_NANO, "files": ORIN_NANO["files"] | table})
+    assert fact_number(stated, "gpu_clock_max") == 1020
+    assert fact_number(stated, "gpu_peak_fp32") == pytest.approx(2089.0)
+    table = dict.fromkeys(table, "306000000 624750000\n")
+    slow = found({**ORIN_NANO, "files": ORIN_NANO["files"] | table})
+    assert fact_number(slow, "gpu_clock_max") == 624.75
+    assert not [fact.key for fact in slow.facts if fact.key.startswith("gpu_peak_")]
+
+
 def test_cores_that_a_power_mode_switched_off_are_still_the_boards() -> None:
     report = machine([A78AE] * 4, model="NVIDIA Jetson AGX Orin Developer Kit", kilohertz=[1113600] * 4,
                      tegra=ORIN_TEGRA, commands={"nvpmodel": "NV Power Mode: MODE_15W\n1\n"})  # fmt: skip
@@ -255,6 +273,22 @@ def test_an_answer_that_is_no_report_is_one_line(text: str) -> None:
     ) as caught:
         parse_report(text, where="pi")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/proc/meminfo", "MemTotal: " + "9" * 5000 + " kB"),
+        (f"{_CPU}0/cpufreq/cpuinfo_max_freq", "²"),
+        ("/sys/class/devfreq/17000000.gpu/available_frequencies", "1" * 5000),
+        (f"{_CPU}0/cache/index0/size", "7" * 5000 + "K"),
+    ],
+)
+def test_figures_that_no_machine_has_are_one_line(path: str, text: str) -> None:
+    strange = {**PI5, "files": {**PI5["files"], path: text}}
+    with pytest.raises(DeviceError, match=r"^board: the machine's answer makes no device; got ") as caught:
+        found(strange)
+    assert len(str(caught.value)) < 200 and "\n" not in str(caught.value)
 
 
 def test_a_name_that_is_none_is_refused() -> None:
