@@ -49,7 +49,7 @@ def emulate(
 
 def _status() -> dict[str, str | bool]:
     """What is there, in words; writes nothing, never raises."""
-    from edgekd.profiles.emulation.emulator import compiler, qemu
+    from edgekd.profiles.emulation.programs import compiler, qemu
     from edgekd.profiles.emulation.userland import SETUP, cache_home, find_userland, size_bytes
 
     found = find_userland()

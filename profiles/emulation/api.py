@@ -14,6 +14,7 @@ from edgekd.errors import EdgeKDError, fault
 from edgekd.profiles.emulation.cores import EmulatedCore, emulated_core
 from edgekd.profiles.emulation.counts import Counts, assign, classes, merge, read_runs
 from edgekd.profiles.emulation.emulator import run_guest
+from edgekd.profiles.emulation.families import families_of_file
 from edgekd.profiles.inputs import Shape, random_inputs, text_limits
 from edgekd.profiles.onnx_file import read_summary
 from edgekd.profiles.predicted import LatencyEmulation
@@ -104,7 +105,8 @@ def count(
     if len(runs) != 2:
         raise EdgeKDError(fault(str(model), "the counts are not complete", got=f"{len(runs)} runs"))
     profiled, plain = runs
-    counts = Counts(merge(plain), assign(profiled, events))
+    known = families_of_file(model, batch=batch, shape=shape)
+    counts = Counts(merge(plain), assign(profiled, events, known))
     tell(f"{counts.whole.instructions / 1e6:.0f} M instructions counted in {time.monotonic() - start:.0f} s")
     shapes: dict[str, Sequence[int]] = {name: list(values.shape) for name, values in feeds.items()}
     return counts, str(answer["runtime_version"]), shapes

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgekd.profiles.emulation.decode import instruction_class
-from edgekd.profiles.emulation.families import family, tensor_shapes
+from edgekd.profiles.emulation.families import family, original_name, tensor_shapes
 
 CACHE_LEVELS = 3
 _SUFFIX = "_kernel_time"
@@ -117,7 +117,11 @@ def merge(regions: Sequence[Region]) -> Region:
     return Region("end", sum(region.accesses for region in regions), lines, dict(blocks))
 
 
-def assign(regions: Sequence[Region], events: Sequence[Mapping[str, Any]]) -> tuple[OperatorCounts, ...]:
+def assign(
+    regions: Sequence[Region],
+    events: Sequence[Mapping[str, Any]],
+    known: Mapping[str, tuple[str, int]] | None = None,
+) -> tuple[OperatorCounts, ...]:
     """Which region is which operator.
 
     The profiler reads the clock before and after each node, so that nodes and what lies between them take
@@ -126,27 +130,31 @@ def assign(regions: Sequence[Region], events: Sequence[Mapping[str, Any]]) -> tu
     Args:
         regions: of one run under the profiler.
         events: the profiler's trace, of that run alone or with others of the same graph before it.
+        known: family and multiply-accumulates of nodes by their names in the file.
     """
     nodes = [e for e in events if e.get("cat") == "Node" and str(e.get("name", "")).endswith(_SUFFIX)]
-    names = {str(event["name"]) for event in nodes}
-    nodes = nodes[-len(names) :]
-    if len(names) != len({str(event["name"]) for event in nodes}):
-        return ()  # a node ran several times: a loop
+    times = Counter((str(event["name"]), event.get("args", {}).get("node_index")) for event in nodes)
+    if len(set(times.values())) != 1:
+        return ()  # none at all, or some node more often than others: a loop
+    nodes = nodes[-len(times) :]
     room = len(regions) - 2 * len(nodes)
-    if not nodes or room < 0:
+    if room < 0:
         return ()
     work = [region.instructions for region in regions]
     first = max(range(room + 1), key=lambda start: sum(work[start : start + 2 * len(nodes) : 2]))
-    return tuple(_operator(event, regions[first + 2 * k]) for k, event in enumerate(nodes))
+    return tuple(_operator(event, regions[first + 2 * k], known or {}) for k, event in enumerate(nodes))
 
 
-def _operator(event: Mapping[str, Any], region: Region) -> OperatorCounts:
-    facts = event.get("args", {})
+def _operator(
+    event: Mapping[str, Any], region: Region, known: Mapping[str, tuple[str, int]]
+) -> OperatorCounts:
+    facts, node = event.get("args", {}), str(event["name"]).removesuffix(_SUFFIX)
     op, outputs = str(facts.get("op_name", "")), tensor_shapes(facts.get("output_type_shape", []))
-    kind, macs = family(op, tensor_shapes(facts.get("input_type_shape", [])), outputs[0] if outputs else [])
+    inputs = tensor_shapes(facts.get("input_type_shape", []))
+    kind, macs = known.get(original_name(node)) or family(op, inputs, outputs[0] if outputs else [])
     sizes = (int(facts.get(f"{part}_size", 0)) for part in ("activation", "parameter", "output"))
     return OperatorCounts(
-        node=str(event["name"]).removesuffix(_SUFFIX),
+        node=node,
         op=op,
         family=kind,
         macs=macs,

@@ -1,10 +1,18 @@
-"""What an operator of the optimized graph is, from the shapes that the runtime's profile gives."""
+"""What an operator of the optimized graph is: as the ONNX file's own graph says, or by the shapes in the profile.
+
+The profile shows no weights that a kernel has repacked, which integer kernels always do; then the file tells.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from math import prod
+from pathlib import Path
 from typing import Any
+
+from edgekd.errors import EdgeKDError
+from edgekd.profiles.inputs import Shape
 
 _CONVOLUTIONS = frozenset({"Conv", "FusedConv", "QLinearConv", "ConvInteger", "NhwcFusedConv"})
 _PRODUCTS = frozenset(
@@ -31,6 +39,30 @@ _FAMILIES = {
     "DequantizeLinear": "dequantize",
     "ConvTranspose": "deconv",
 }
+
+
+# What the runtime's fusions add to the name of a node.
+_ADDED = re.compile(r"_token_\d+$")
+
+
+def families_of_file(model: Path, *, batch: int, shape: Shape) -> dict[str, tuple[str, int]]:
+    """Node name to family and multiply-accumulates; empty where the onnx package is not installed."""
+    from edgekd.profiles.estimate.workload import read_workload
+
+    try:
+        found = read_workload(model, batch=batch, shape=shape)
+    except EdgeKDError:
+        return {}  # families are for the reader alone
+    return {each.node: (each.family, each.macs) for each in found.operators}
+
+
+def original_name(node: str) -> str:
+    """The node's name in the file.
+
+    >>> original_name("/conv_stem/Conv_token_1")
+    '/conv_stem/Conv'
+    """
+    return _ADDED.sub("", node)
 
 
 def family(op: str, inputs: Sequence[Sequence[int]], output: Sequence[int]) -> tuple[str, int]:

@@ -29,6 +29,7 @@ from edgekd.profiles.emulation.fetch import fetch_debs, fetch_wheels
 from edgekd.profiles.emulation.unpack import unpack_deb, unpack_wheel
 
 SETUP = "run: edgekd devices emulate --setup"
+QEMU = "qemu-aarch64"
 _MANIFEST = "edgekd-userland.json"
 Progress = Callable[[str], None]
 
@@ -120,6 +121,8 @@ def size_bytes() -> int:
 
 
 def _build(home: Path, sources: Path | None, tell: Progress) -> Userland:
+    from edgekd.profiles.emulation.emulator import first_import
+
     plan = _plan()
     tell("fetching the arm64 userland with apt")
     debs = fetch_debs(plan["packages"], home / "debs", arch="arm64", sources=sources)
@@ -139,6 +142,8 @@ def _build(home: Path, sources: Path | None, tell: Progress) -> Userland:
             "runtime_version": plan["runtime_version"],
             "sha256": {path.name: sha256_file(path) for path in (*debs, *wheels)},
         }
+        tell("importing the runtime on an emulated core for the first time")
+        first_import(Userland(root, python, plan["runtime_version"]))
         write_json(root / _MANIFEST, manifest)
         shutil.rmtree(home / "root", ignore_errors=True)
         root.replace(home / "root")
@@ -157,8 +162,13 @@ def _python_version(debs: list[Path], plan: dict[str, Any]) -> str:
     raise EdgeKDError(fault("apt (arm64)", what, allowed=known, fix="name other sources with --sources FILE"))
 
 
+def own_qemu() -> Path:
+    """Where qemu-user stands when the system has none."""
+    return cache_home() / "host" / "usr" / "bin" / QEMU
+
+
 def _has_qemu() -> bool:
-    return bool(shutil.which("qemu-aarch64")) or (cache_home() / "host/usr/bin/qemu-aarch64").exists()
+    return bool(shutil.which(QEMU)) or own_qemu().exists()
 
 
 def _unpack_qemu(home: Path) -> None:
@@ -166,6 +176,9 @@ def _unpack_qemu(home: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".host-", dir=home) as folder:
         for deb in debs:
             unpack_deb(deb, Path(folder) / "host")
+        for program in (Path(folder) / "host/usr/bin").glob("qemu-*"):
+            if program.name != QEMU:
+                program.unlink()  # other architectures: 60 MB
         (Path(folder) / "host").replace(home / "host")
     shutil.rmtree(home / "host-debs", ignore_errors=True)
 
