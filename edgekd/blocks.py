@@ -46,6 +46,16 @@ def compare_blocks(
     return [BlockCost(name, one[name], other[name]) for name in blocks if one[name] and other[name]]
 
 
+def layer_costs(costs: Iterable[OperatorCost]) -> dict[str, float]:
+    """Microseconds an inference of each layer's convolution or product, and of what is fused into it."""
+    sums: dict[str, float] = defaultdict(float)
+    for cost in costs:
+        if any(kind in cost.op_type for kind in ("Conv", "Gemm", "MatMul")):
+            path = cost.node.split("/")[0]
+            sums[cost.layers[0] if cost.layers else path] += cost.mean_us
+    return dict(sums)
+
+
 def _sums(costs: Sequence[OperatorCost], blocks: Sequence[str]) -> dict[str, float]:
     known = set(blocks)
     sums: dict[str, float] = defaultdict(float)

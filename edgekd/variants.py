@@ -17,21 +17,18 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from edgekd.blocks import BlockCost, block_of, compare_blocks
 from edgekd.data.source import Dataset, Progress, Split
 from edgekd.errors import PreconditionError
 from edgekd.evaluation import criterion, onnx_logits, score
 from edgekd.export.write import ExportedFile, export_float, export_quantized
+from edgekd.mixtures import mixtures
 from edgekd.preprocess_text import AnyPreprocess
-from edgekd.profiles import Measurement, measure, profile_operators
+from edgekd.profiles import Measurement, OperatorCost, measure, profile_operators
 from edgekd.quant.partial import float_twin, leave_in_float, quantized_layers
 from edgekd.quant.qat import QuantizedModel
 from edgekd.recipe import Recipe
 
-INT8, MIXED, FP32 = "int8", "mixed", "fp32"
-# A block goes back to float when its integers take this much longer than float: less is within the noise of
-# the runtime's profiler, and float weights cost four times the bytes.
-SLOWER_BLOCK = 1.15
+INT8, FP32 = "int8", "fp32"
 # Fraction of the validation samples that speed may cost: the same weights differ by ties, not by more.
 MAX_DROP = 0.005
 
@@ -117,39 +114,34 @@ def write_variants(
     threads: int,
     kernels: Literal["x86", "arm"] = "x86",
 ) -> list[Variant]:
-    """``int8`` itself, a mix where a block loses, and float; files with hidden names beside it."""
+    """``int8`` itself, mixtures where something loses, and float; files with hidden names beside it."""
     assert isinstance(int8.model, QuantizedModel)
     twin = float_twin(int8.model)
     float_file = export_float(twin, example, folder / ".fp32.tmp.onnx", opset=opset, metadata=metadata)
     found = [int8, Variant(FP32, twin, float_file)]
     layers = quantized_layers(int8.model)
-    slow = slow_blocks(int8.file.path, float_file.path, layers, threads=threads)
-    reasons = {
-        layer: f"its block takes {slow[name].int8_us:.0f} us in integers, {slow[name].fp32_us:.0f} us in float"
-        for layer in layers
-        if (name := block_of(layer)) in slow
-    }
-    if reasons and len(reasons) < len(layers):
+    costs = [_profiled(path, threads) for path in (int8.file.path, float_file.path)]
+    for mixture in mixtures(int8.model, example, layers, *costs):
+        if len(mixture.reasons) == len(layers):
+            continue
         try:
-            mixed = leave_in_float(int8.model, reasons, example, blocks=slow)
+            mixed = leave_in_float(int8.model, mixture.reasons, example, blocks=mixture.blocks)
         except PreconditionError:
-            return found  # the rest cannot stand alone; float and integers remain
-        file = export_quantized(
-            mixed, example, folder / ".mixed.tmp.onnx", opset=opset, metadata=metadata, kernels=kernels
-        )
-        found.insert(1, Variant(MIXED, mixed, file, reasons))
+            continue  # the rest cannot stand alone
+        path = folder / f".{mixture.name}.tmp.onnx"
+        file = export_quantized(mixed, example, path, opset=opset, metadata=metadata, kernels=kernels)
+        found.insert(-1, Variant(mixture.name, mixed, file, mixture.reasons))
     return found
 
 
-def slow_blocks(int8: Path, fp32: Path, layers: list[str], *, threads: int) -> dict[str, BlockCost]:
-    """Blocks whose integers take clearly longer than float, by the runtime's own profiler."""
-    one = profile_operators(int8, threads=threads)
-    other = profile_operators(fp32, threads=threads)
-    return {
-        block.name: block
-        for block in compare_blocks(one, other, layers)
-        if block.int8_us > SLOWER_BLOCK * block.fp32_us
-    }
+def _profiled(path: Path, threads: int) -> list[OperatorCost]:
+    """The quieter of two profiles for each operator: what disturbs one makes a layer look slow."""
+    first, second = (profile_operators(path, threads=threads) for _ in range(2))
+    other = {(cost.op_type, cost.node): cost.mean_us for cost in second}
+    return [
+        replace(cost, mean_us=min(cost.mean_us, other.get((cost.op_type, cost.node), cost.mean_us)))
+        for cost in first
+    ]
 
 
 def choose(variants: list[Variant], measured: Measurement, scores: Mapping[str, float | None]) -> Variant:
@@ -187,4 +179,4 @@ def variant_rows(
     ]
 
 
-__all__ = ["Variant", "choose", "explain", "fastest", "slow_blocks", "variant_rows", "write_variants"]
+__all__ = ["Variant", "choose", "explain", "fastest", "variant_rows", "write_variants"]

@@ -79,8 +79,8 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = (), style: 
     """
     if style not in get_args(Style):
         raise ValueError(f"style must be one of {get_args(Style)}, got {style!r}")
-    integer_calls = [call for call in graph.calls if _runs_in_integers(call, float_layers)]
-    regions = None if style == "full" else _regions(graph, integer_calls, float_layers, style)
+    integer_calls = _integer_calls(graph, float_layers)
+    regions = None if style == "full" else plan_regions(graph, float_layers, style)
     readers: dict[Site, int] = {}
     if regions is None:
         wanted = {_source(graph, value) for call in integer_calls for value in call.inputs}
@@ -123,9 +123,9 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = (), style: 
     return Placement(points, inputs, bounds, entries)
 
 
-def _regions(
-    graph: CallGraph, integer_calls: list[Call], float_layers: Collection[str], style: Style
-) -> Regions:
+def plan_regions(graph: CallGraph, float_layers: Collection[str] = (), style: Style = "auto") -> Regions:
+    """Which calls of ``graph`` run in integers; args as for :func:`plan_placement`."""
+    integer_calls = _integer_calls(graph, float_layers)
     fused = {
         reader.index: call.index
         for call in integer_calls
@@ -192,6 +192,10 @@ def _bounds(call: Call) -> tuple[float, float] | None:
         least, most = named.get("min"), named.get("max")
         return (-math.inf if least is None else float(least)), (math.inf if most is None else float(most))
     return None
+
+
+def _integer_calls(graph: CallGraph, float_layers: Collection[str]) -> list[Call]:
+    return [call for call in graph.calls if _runs_in_integers(call, float_layers)]
 
 
 def _runs_in_integers(call: Call, float_layers: Collection[str]) -> bool:

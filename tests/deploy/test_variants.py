@@ -16,13 +16,14 @@ from torch import nn
 from edgekd.errors import PreconditionError
 from edgekd.export.coverage import check_coverage
 from edgekd.export.write import ExportedFile, export_quantized
+from edgekd.mixtures import BLOCKS as MIXED
 from edgekd.profiles import Measurement
 from edgekd.profiles.session import open_session, run_batches
 from edgekd.profiles.statistics import ratio
 from edgekd.quant.partial import float_twin, leave_in_float, quantized_layers
 from edgekd.quant.qat import QuantizedModel, prepare_qat
 from edgekd.quant.schemes import get_scheme
-from edgekd.variants import FP32, INT8, MIXED, Variant, choose, explain, variant_rows, write_variants
+from edgekd.variants import FP32, INT8, Variant, choose, explain, variant_rows, write_variants
 
 
 class Block(nn.Module):
@@ -130,7 +131,7 @@ def test_speed_does_not_buy_accuracy(tmp_path: Path) -> None:
 def test_blocks_that_lose_go_back_to_float(
     trained: QuantizedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import edgekd.variants as room
+    import edgekd.mixtures as room
     from edgekd.blocks import BlockCost
 
     slow = {f"blocks.{k}": BlockCost(f"blocks.{k}", 50.0, 20.0) for k in (0, 2)}
