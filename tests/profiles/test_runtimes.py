@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from edgekd.errors import MissingDependencyError, ModelFileError, UserInputError
-from edgekd.profiles import in_each_runtime, measure, open_session
+from edgekd.profiles import in_each_runtime, measure
 from edgekd.profiles.runtimes import RUNTIMES, runtime_of
-from edgekd.profiles.runtimes.providers import check_provider, check_used, provider_arguments
 
 FOLDER = Path(__file__).parents[2] / "profiles" / "runtimes"
 MakeOnnx = Callable[..., Path]
@@ -98,61 +97,6 @@ def test_a_missing_file_of_another_runtime() -> None:
         measure({"a": Path("nowhere.pte")})
 
 
-def test_a_provider_that_the_build_lacks_is_one_line_with_what_it_has(make_onnx: MakeOnnx) -> None:
-    with pytest.raises(
-        MissingDependencyError,
-        match=r"provider 'cuda': the installed ONNX Runtime .* lacks it; allowed: .*cpu",
-    ) as caught:
-        measure({"a": make_onnx()}, provider="cuda")
-    assert "onnxruntime-gpu" in str(caught.value)
-    with pytest.raises(UserInputError, match="provider: unknown; got 'cude'; did you mean 'cuda'"):
-        open_session(make_onnx(), provider="cude")
-    with pytest.raises(UserInputError, match="provider 'cuda': belongs to onnxruntime; a runs in openvino"):
-        measure({"a": make_onnx()}, provider="cuda", runtime="openvino")
-
-
-def test_providers_of_another_build() -> None:
-    ort = types.SimpleNamespace(
-        __version__="1.99", get_available_providers=lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    )
-    check_provider("cuda", ort)
-    with pytest.raises(MissingDependencyError, match="allowed: cuda, cpu"):
-        check_provider("tensorrt", ort)
-
-
-def test_falling_back_to_the_cpu_is_an_error() -> None:
-    check_used("cuda", ["CUDAExecutionProvider", "CPUExecutionProvider"])
-    with pytest.raises(
-        MissingDependencyError, match="provider 'cuda': ONNX Runtime could not load it and fell back"
-    ):
-        check_used("cuda", ["CPUExecutionProvider"])
-
-
-def test_provider_arguments() -> None:
-    assert provider_arguments("cpu", threads=3) == ["CPUExecutionProvider"]
-    assert provider_arguments("xnnpack", threads=3) == [
-        ("XnnpackExecutionProvider", {"intra_op_num_threads": "3"}), "CPUExecutionProvider",
-    ]  # fmt: skip
-
-
-def test_nodes_that_the_provider_left_to_the_cpu_are_noted() -> None:
-    from edgekd.profiles.runtimes.ort import _elsewhere
-
-    def part(name: str, count: int) -> types.SimpleNamespace:
-        return types.SimpleNamespace(ep_name=name, get_nodes=lambda: [None] * count)
-
-    parts = [
-        part("CUDAExecutionProvider", 50),
-        part("CPUExecutionProvider", 3),
-        part("CPUExecutionProvider", 4),
-    ]
-    session = types.SimpleNamespace(get_provider_graph_assignment_info=lambda: parts)
-    assert _elsewhere(session, "cuda") == ["7 of 57 nodes do not run on cuda but on the cpu"]
-    del parts[1:]
-    assert _elsewhere(session, "cuda") == []
-    assert _elsewhere(types.SimpleNamespace(), "cuda") == []
-
-
 def test_openvino_reads_the_same_file(make_onnx: MakeOnnx) -> None:
     pytest.importorskip("openvino")
     path = make_onnx(features=2000, dims=("n", 20, 100), classes=500)
@@ -165,6 +109,91 @@ def test_openvino_reads_the_same_file(make_onnx: MakeOnnx) -> None:
     (path.parent / "broken.xml").write_text("<no-model/>")
     with pytest.raises(ModelFileError, match=r"broken\.xml: openvino .* cannot load the file"):
         measure({"a": path.parent / "broken.xml"})
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "runtime"),
+    [("tiny.pte", "executorch", "executorch"), ("tiny.tflite", "ai_edge_litert", "litert")],
+)
+def test_real_files_of_other_runtimes(name: str, module: str, runtime: str, make_onnx: MakeOnnx) -> None:
+    pytest.importorskip(module)
+    models = {"onnx": make_onnx(), "other": Path(__file__).parent / "golden" / name}
+    found = measure(models, rounds=2, runs=5, warmup=1, streams=2)
+    report = found.reports["other"]
+    assert (report.runtime, report.samples > 0, list(report.inputs.values())) == (
+        runtime,
+        True,
+        [[1, 3, 4, 4]],
+    )
+    assert found.ratio("onnx", "other").rounds == 2
+    with pytest.raises(ModelFileError, match="the batch is fixed in the file; got 2; allowed: 1"):
+        measure({"a": models["other"]}, batch=2)
+    broken = make_onnx().with_suffix(Path(name).suffix)
+    broken.write_bytes(models["other"].read_bytes()[:500])
+    with pytest.raises(ModelFileError, match=f"{runtime} .* cannot load the file"):
+        measure({"a": broken})
+
+
+class FakeProgram:
+    """The part of ExecuTorch's program, method and their descriptions that is used."""
+
+    method_names = frozenset({"forward"})
+    sizes = ((1, 4), (1,))
+    dtypes = (6, 4)
+
+    def __init__(self) -> None:
+        self.metadata = types.SimpleNamespace(
+            num_inputs=lambda: 2,
+            input_tensor_meta=lambda place: types.SimpleNamespace(
+                sizes=lambda: self.sizes[place], dtype=lambda: self.dtypes[place]
+            ),
+        )
+
+    def load_method(self, name: str) -> FakeProgram:
+        assert name == "forward"
+        return FakeProgram()
+
+    def execute(self, tensors: list[object]) -> None:
+        assert [str(tensor.dtype) for tensor in tensors] == ["torch.float32", "torch.int64"]  # type: ignore[attr-defined]
+
+
+def test_executorch_feeds_what_the_file_declares(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from edgekd.profiles.runner import RunSettings
+    from edgekd.profiles.runtimes import executorch
+
+    programs: list[FakeProgram] = []
+    threads: list[int] = []
+
+    def load_program(path: str) -> FakeProgram:
+        programs.append(FakeProgram())
+        return programs[-1]
+
+    runtime = types.SimpleNamespace(load_program=load_program)
+    fakes = {
+        "executorch": {},
+        "executorch.runtime": {"Runtime": types.SimpleNamespace(get=lambda: runtime)},
+        "executorch.extension": {},
+        "executorch.extension.pybindings": {},
+        "executorch.extension.pybindings.portable_lib": {"_unsafe_reset_threadpool": threads.append},
+        "executorch.kernels": {},
+        "executorch.kernels.quantized": {},
+    }
+    for name, names in fakes.items():
+        module = types.ModuleType(name)
+        vars(module).update(names)
+        monkeypatch.setitem(sys.modules, name, module)
+    loaded = executorch.load(tmp_path / "m.pte", RunSettings(threads=3))
+    assert loaded.inputs == {"input0": [1, 4], "input1": [1]}
+    for call in loaded.callers(2):
+        call()
+    assert (threads, len(programs)) == ([3], 2)
+    monkeypatch.setattr(FakeProgram, "method_names", frozenset({"encode"}))
+    with pytest.raises(ModelFileError, match=r"m\.pte: has no such method; got 'forward'; allowed: encode"):
+        executorch.load(tmp_path / "m.pte", RunSettings())
+    monkeypatch.setattr(FakeProgram, "method_names", frozenset({"forward"}))
+    monkeypatch.setattr(FakeProgram, "dtypes", (6, 99))
+    with pytest.raises(ModelFileError, match="input 1 has an unknown type; got 99"):
+        executorch.load(tmp_path / "m.pte", RunSettings())
 
 
 class FakeInterpreter:
