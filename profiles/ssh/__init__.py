@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from edgekd.profiles.ssh.health import BoardHealth
     from edgekd.profiles.ssh.measured import measure_on_host
     from edgekd.profiles.ssh.script import run_script
+    from edgekd.profiles.ssh.setup import setup_venv
 
-__all__ = ["BoardHealth", "SshOptions", "measure_on_host", "run_script"]
+__all__ = ["BoardHealth", "SshOptions", "measure_on_host", "run_script", "setup_venv"]
 
 _HOMES = {
     "BoardHealth": "health",
     "SshOptions": "destination",
     "measure_on_host": "measured",
     "run_script": "script",
+    "setup_venv": "setup",
 }
 
 

@@ -23,11 +23,11 @@ _BLOCK_BYTES = 1 << 16
 _ROOM_BYTES = 16 << 20  # beside the models
 
 
-class BoardAnswerError(Exception):
-    """The agent's error answer, not yet in words: ``kind``, ``message`` and a number that goes with it."""
+class BoardAnswerError(HostError):
+    """The agent's error answer; ``kind``, ``message`` and ``code`` for who can say it better."""
 
-    def __init__(self, kind: str, message: str, code: int | None) -> None:
-        super().__init__(message)
+    def __init__(self, host: str, kind: str, message: str, code: int | None) -> None:
+        super().__init__(fault(host, message))
         self.kind = kind
         self.message = message
         self.code = code
@@ -37,14 +37,18 @@ class Board:
     """Carries the agent over and talks to it. A context manager: leaving it ends everything on the board.
 
     Attributes:
+        told: called with what a long task on the board prints.
         about: ``machine``, ``bits``, ``model``, ``python``, ``cores``, as the board says.
 
     Raises:
         HostError: the board cannot be reached or refuses, or its Python is missing or too old; one line.
     """
 
-    def __init__(self, host: str, options: SshOptions | None = None) -> None:
+    def __init__(
+        self, host: str, options: SshOptions | None = None, told: Callable[[str], None] | None = None
+    ) -> None:
         self.host = host
+        self.told = told
         self.options = options or SshOptions()
         text = program("edgekd.profiles.ssh.onboard.agent")
         self.link = Link(host, text, self.options, least=LEAST_PYTHON, beat=b"\n")
@@ -147,10 +151,17 @@ class Board:
         line = self.link.line(seconds)
         try:
             answer = json.loads(line)
+            while "told" in answer:  # how far a long task is
+                if self.told:
+                    self.told(printable(str(answer["told"])))
+                line = self.link.line(seconds)
+                answer = json.loads(line)
             if "ok" in answer:
                 return answer["ok"]
             error = answer["error"]
-            raise BoardAnswerError(str(error["type"]), printable(str(error["message"])), error["code"])
+            raise BoardAnswerError(
+                self.host, str(error["type"]), printable(str(error["message"])), error["code"]
+            )
         except (ValueError, KeyError, TypeError):
             got = printable(line[:200].decode("utf-8", "replace"))
             raise EdgeKDError(fault(self.host, "the agent's answer makes no sense", got=got)) from None

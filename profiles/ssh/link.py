@@ -50,7 +50,7 @@ class Link:
     ) -> None:
         self.host = host
         self.during = "the start"
-        self._beat = beat
+        self._beat = b""  # not before the program: it would be taken for a part of it
         self._pending = b""
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
         command = ssh_command(host, BOOTSTRAP, options)
@@ -75,6 +75,7 @@ class Link:
             self._greet(options.connect_seconds + 30.0, least)
             code = program.encode()
             self.send(b"%d\n" % len(code) + code)
+            self._beat = beat
         except BaseException:
             self.close()
             raise

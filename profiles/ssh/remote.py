@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from edgekd.errors import EdgeKDError
 from edgekd.profiles.process import death
 from edgekd.profiles.runner import Finished, Opened, RunSettings
 from edgekd.profiles.ssh.board import Board, BoardAnswerError, worker_error
@@ -42,7 +43,10 @@ class RemoteRunner:
         self.path = path
         self.settings = settings
         self.monitor_lines: list[str] = []
-        board.ask("the start of a worker", do="start", worker=number, python=python)
+        try:
+            board.ask("the start of a worker", do="start", worker=number, python=python)
+        except BoardAnswerError as error:
+            raise self._said(error) from None
 
     def open(self) -> Opened:
         request = {"do": "open", "path": self.remote_path, "settings": asdict(self.settings)}
@@ -66,10 +70,15 @@ class RemoteRunner:
         try:
             found = self.board.ask(what, seconds, do="ask", worker=self.number, line=json.dumps(request))
         except BoardAnswerError as error:
-            told = error.message.replace(self.remote_path, str(self.path))
-            raise death(f"{self.path} on {self.board.host}", error.code or 0, told) from None
+            raise self._said(error) from None
         answer = json.loads(found["line"])
         if "ok" in answer:
             return answer["ok"], found["monitor"]
         message = str(answer["error"]["message"]).replace(self.remote_path, str(self.path))
         raise worker_error(str(answer["error"]["type"]), f"{self.board.host}: {message}")
+
+    def _said(self, error: BoardAnswerError) -> EdgeKDError:
+        if error.kind != "Died":
+            return error
+        told = error.message.replace(self.remote_path, str(self.path))
+        return death(f"{self.path} on {self.board.host}", error.code or 0, told)

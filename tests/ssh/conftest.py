@@ -18,7 +18,7 @@ import pytest
 
 from edgekd.profiles.ssh import SshOptions
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 @dataclass
@@ -173,14 +173,16 @@ def board(running_board: Board) -> Iterator[Board]:
 def make_model(tmp_path: Path) -> Callable[..., Path]:
     """``make_model(name, size)``: a real ONNX file that multiplies a vector by a ``(size, size)`` matrix."""
 
-    def make(name: str = "model.onnx", size: int = 16, *, external: str = "") -> Path:
+    def make(
+        name: str = "model.onnx", size: int = 16, *, external: str = "", operator: str = "MatMul"
+    ) -> Path:
         import numpy as np
         import onnx
         from onnx import TensorProto, helper, numpy_helper
 
         weight = np.random.default_rng(0).standard_normal((size, size)).astype(np.float32)
         graph = helper.make_graph(
-            [helper.make_node("MatMul", ["x", "weight"], ["y"])],
+            [helper.make_node(operator, ["x", "weight"], ["y"])],
             "vector",
             [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", size])],
             [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", size])],

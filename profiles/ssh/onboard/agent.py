@@ -29,12 +29,11 @@ from edgekd.profiles.machine import read_machine
 from edgekd.profiles.ssh.onboard.folder import Folder
 from edgekd.profiles.ssh.onboard.pipes import Gone, Pipes
 from edgekd.profiles.ssh.onboard.programs import Monitor, told
+from edgekd.profiles.ssh.onboard.venv import NEEDED, SetupError, make_venv, venv_python
 
 CARRIED = ""  # the modules of this program as one text; the program itself puts it here
 LEASE_SECONDS = 120
-VENV = "~/.cache/edgekd/venv"
 _DESCRIPTORS = "/proc/self/fd"
-NEEDED = ("numpy", "onnxruntime")
 _BOOT = (
     "import sys; sys.path = [p for p in sys.path if p]; f = sys.stdin.buffer; "
     "exec(compile(f.read(int(f.readline())), 'edgekd-worker', 'exec'))"
@@ -112,6 +111,8 @@ class Agent:
                     answer = _error(
                         "OSError", f"{error.strerror}: {error.filename or self.folder.path}", error.errno
                     )
+                except SetupError as error:
+                    answer = _error("SetupError", str(error), None)
                 except _Died as error:
                     answer = _error("Died", error.told, error.code)
                 self.pipes.answer(answer)
@@ -206,13 +207,17 @@ class Agent:
 
     def do_python(self, chosen: str | None) -> dict[str, Any]:
         """An interpreter that has the runtime: the one chosen, this one, or the venv made for it."""
-        venv = Path(VENV).expanduser() / "bin/python"
+        venv = venv_python(self.folder.cache)
         if chosen:
             return {"python": str(Path(chosen).expanduser()), "missing": []}
         missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
         if missing and venv.exists():
             return {"python": str(venv), "missing": []}
         return {"python": sys.executable, "missing": missing}
+
+    def do_setup(self) -> str:
+        """Make the venv; its interpreter."""
+        return make_venv(self.folder, self.pipes)
 
     def _write(self, worker: int, data: bytes) -> None:
         stdin = self.workers[worker].stdin

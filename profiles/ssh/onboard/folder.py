@@ -31,6 +31,8 @@ class Folder:
         bases = [chosen] if chosen else ["/tmp", "/var/tmp", str(Path.home())]  # noqa: S108
         self.places = [Path(base) / name for base in bases]
         self.path = self.places[0]
+        self.cache = Path.home() / ".cache/edgekd"
+        self.new_venv = self.cache / name
         self._lock: Any = None
 
     def choose(self, size: int) -> None:
@@ -70,25 +72,31 @@ class Folder:
         if not parts or Path(name).is_absolute() or ".." in parts:
             raise ValueError(f"leads out of the folder: {name!r}")
         if self._lock is None:
-            self.path.mkdir(mode=0o700)
-            self._lock = (self.path / _LOCK).open("wb")
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._lock = locked(self.path)
         path = self.path.joinpath(*parts)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("wb", buffering=0)
 
     def remove(self) -> None:
         """Also twice, also when it was never made."""
-        for place in self.places:
+        for place in (*self.places, self.new_venv):
             shutil.rmtree(place, ignore_errors=True)
 
     def sweep(self) -> None:
         """Remove what an earlier agent left when the power went: our own folders that nobody holds."""
-        for base in {place.parent for place in self.places}:
+        for base in {place.parent for place in (*self.places, self.new_venv)}:
             with contextlib.suppress(OSError):
                 for place in base.glob(f"{_PREFIX}*-*"):
                     if _is_abandoned(place):
                         shutil.rmtree(place, ignore_errors=True)
+
+
+def locked(place: Path) -> Any:
+    """Make a folder and hold it: no other agent takes it for abandoned while the returned file is open."""
+    place.mkdir(mode=0o700)
+    lock = (place / _LOCK).open("wb")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
 
 
 def _is_abandoned(place: Path) -> bool:
