@@ -187,4 +187,9 @@ def first_problem(error: ValidationError, where: str) -> str:
         return fault(spot, problem["msg"].removeprefix("Value error, "))
     if "expected" in problem.get("ctx", {}):
         return fault(spot, "not a known value", got=problem["input"], allowed=str(problem["ctx"]["expected"]))
+    if location[-1:] == ["value"]:
+        return fault(spot, "not a figure", got=problem["input"], allowed="a number, a text, true or false")
+    kinds = {"tuple_type": "a list", "model_type": "a mapping"}
+    if problem["type"] in kinds:
+        return fault(spot, "of the wrong kind", got=problem["input"], allowed=kinds[problem["type"]])
     return fault(spot, problem["msg"], got=problem["input"])
