@@ -12,6 +12,7 @@ class CautionKind(StrEnum):
     GOVERNOR = "governor"
     CORES_SHARED = "cores-shared"
     STOLEN = "stolen"
+    QUOTA = "quota"
     TOO_MANY_THREADS = "too-many-threads"
     SWAP = "swap"
     THROTTLED = "throttled"

@@ -11,7 +11,7 @@ from pathlib import Path
 from edgekd.artifact import sha256_file
 from edgekd.cpu import usable_cores
 from edgekd.errors import ModelFileError, fault
-from edgekd.profiles.machine import MachineState, read_machine
+from edgekd.profiles.machine import MachineState, read_own_cores
 from edgekd.profiles.machine_cautions import machine_cautions
 from edgekd.profiles.onnx_file import read_summary
 from edgekd.profiles.plan import Plan
@@ -42,7 +42,7 @@ def run_cases(
     device: str,
     progress: Progress | None,
     runner_factory: RunnerFactory,
-    read_state: Callable[[], MachineState] = read_machine,
+    read_state: Callable[[], MachineState] = read_own_cores,
     cores: int | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[dict[str, LatencyReport], tuple[str, ...]]:

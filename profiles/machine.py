@@ -6,9 +6,14 @@ Standard library only: a board's agent can carry this file. What the state says 
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 _TICKS_PER_SECOND = 100  # USER_HZ: fixed at 100 in what Linux shows to user space
 
@@ -26,6 +31,7 @@ class MachineState:
         stolen_seconds: of ``busy_seconds``, what the hypervisor gave to other machines.
         clocks_mhz: of each core now.
         temperatures_c: name and degrees Celsius of each thermal zone.
+        quota_seconds: time for which a container's quota of processor time held its processes.
     """
 
     governors: frozenset[str]
@@ -36,6 +42,7 @@ class MachineState:
     stolen_seconds: float = 0.0
     clocks_mhz: tuple[float, ...] = ()
     temperatures_c: tuple[tuple[str, float], ...] = ()
+    quota_seconds: float = 0.0
 
     @property
     def clock_mhz(self) -> float | None:
@@ -48,8 +55,12 @@ class MachineState:
         return max((degrees for _, degrees in self.temperatures_c), default=None)
 
 
-def read_machine(root: Path = Path("/")) -> MachineState:
-    """Read ``/proc`` and ``/sys`` below ``root``."""
+def read_machine(root: Path = Path("/"), *, cores: Collection[int] | None = None) -> MachineState:
+    """Read ``/proc`` and ``/sys`` below ``root``.
+
+    Args:
+        cores: whose processor time counts; all where None. A container sees its host's whole ``/proc/stat``.
+    """
     cpus = root / "sys/devices/system/cpu"
     swapped = [
         line.split()[1] for line in _read(root / "proc/vmstat").splitlines() if line.startswith("pswp")
@@ -57,7 +68,7 @@ def read_machine(root: Path = Path("/")) -> MachineState:
     counts = [_read(path) for path in cpus.glob("cpu[0-9]*/thermal_throttle/*_throttle_count")]
     # Bits 0 to 3: under-voltage, frequency capped, throttled, soft temperature limit, all as of now.
     firmware = _read(root / "sys/devices/platform/soc/soc:firmware/get_throttled").strip()
-    busy, stolen = _processor_seconds(_read(root / "proc/stat"))
+    busy, stolen = _processor_seconds(_read(root / "proc/stat"), cores)
     return MachineState(
         governors=frozenset(
             filter(None, (_read(p).strip() for p in cpus.glob("cpu[0-9]*/cpufreq/scaling_governor")))
@@ -69,17 +80,37 @@ def read_machine(root: Path = Path("/")) -> MachineState:
         stolen_seconds=stolen,
         clocks_mhz=_clocks(root),
         temperatures_c=_temperatures(root / "sys/class/thermal"),
+        quota_seconds=_quota_seconds(root / "sys/fs/cgroup"),
     )
 
 
-def _processor_seconds(stat: str) -> tuple[float | None, float]:
+def read_own_cores() -> MachineState:
+    """The machine as it looks from the cores that this process and those that it starts may use."""
+    return read_machine(cores=os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None)
+
+
+def _processor_seconds(stat: str, cores: Collection[int] | None) -> tuple[float | None, float]:
     """Busy with what was stolen, and stolen alone."""
-    fields = stat.split("\n", 1)[0].split()
-    if len(fields) < 9 or fields[0] != "cpu":
-        return None, 0.0
-    user, nice, system, _idle, _iowait, irq, softirq, steal = (int(field) for field in fields[1:9])
-    busy = user + nice + system + irq + softirq + steal
-    return busy / _TICKS_PER_SECOND, steal / _TICKS_PER_SECOND
+    wanted = {"cpu"} if cores is None else {f"cpu{core}" for core in cores}
+    busy, stolen, found = 0, 0, False
+    for line in stat.splitlines():
+        fields = line.split()
+        if len(fields) >= 9 and fields[0] in wanted:
+            user, nice, system, _idle, _iowait, irq, softirq, steal = (int(field) for field in fields[1:9])
+            busy += user + nice + system + irq + softirq + steal
+            stolen += steal
+            found = True
+    return (busy / _TICKS_PER_SECOND if found else None), stolen / _TICKS_PER_SECOND
+
+
+def _quota_seconds(folder: Path) -> float:
+    """Version 2 of control groups counts microseconds, version 1 nanoseconds."""
+    for name, field, scale in (("cpu.stat", "throttled_usec", 1e6), ("cpu/cpu.stat", "throttled_time", 1e9)):
+        for line in _read(folder / name).splitlines():
+            key, _, value = line.partition(" ")
+            if key == field and value.isdigit():
+                return int(value) / scale
+    return 0.0
 
 
 def _clocks(root: Path) -> tuple[float, ...]:
@@ -94,11 +125,14 @@ def _clocks(root: Path) -> tuple[float, ...]:
 
 def _temperatures(folder: Path) -> tuple[tuple[str, float], ...]:
     """Zones that answer; the kernel gives thousandths of a degree."""
-    found = []
+    found: list[tuple[str, float]] = []
     for zone in sorted(folder.glob("thermal_zone[0-9]*")):
         text = _read(zone / "temp").strip()
         if re.fullmatch(r"-?\d+", text):
-            found.append((_read(zone / "type").strip() or zone.name, int(text) / 1000))
+            name = _read(zone / "type").strip() or zone.name
+            if name in dict(found):
+                name = f"{name} ({zone.name})"
+            found.append((name, int(text) / 1000))
     return tuple(found)
 
 

@@ -10,6 +10,7 @@ from edgekd.profiles.machine import MachineState
 _SHARED_CORES = 0.5
 _WAITED = 0.05  # of the time in which a model could have run; a quiet core gives less than 0.01
 _STOLEN = 0.05  # of a core
+_HELD = 0.01  # of the time; each hold lasts tens of milliseconds, so few spoil p90
 _CLOCK_MOVED = 0.05
 _WARMER_C = 10.0
 _MIN_SECONDS = 0.3  # below, the ticks of /proc/stat are too coarse
@@ -61,6 +62,10 @@ def machine_cautions(
     if seconds >= _MIN_SECONDS and stolen >= _STOLEN * seconds:
         warn(CautionKind.STOLEN,
              f"the hypervisor gave {stolen / seconds:.0%} of a core's time to other machines meanwhile")  # fmt: skip
+    held = after.quota_seconds - before.quota_seconds
+    if seconds > 0 and held >= _HELD * seconds:
+        warn(CautionKind.QUOTA, f"the container's quota of processor time held the model for {held:.1f} s: give it "
+             "more, or read the fastest samples alone")  # fmt: skip
     if after.swapped_pages > before.swapped_pages:
         pages = after.swapped_pages - before.swapped_pages
         warn(CautionKind.SWAP, f"{pages} pages were swapped during the rounds: memory is short")

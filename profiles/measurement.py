@@ -16,7 +16,7 @@ from pathlib import Path
 from edgekd.errors import UserInputError, fault
 from edgekd.profiles.inputs import Shape
 from edgekd.profiles.interleave import Case, Progress, run_cases
-from edgekd.profiles.machine import MachineState, read_machine
+from edgekd.profiles.machine import MachineState, read_own_cores
 from edgekd.profiles.plan import DEFAULT_SECONDS, DEFAULT_TARGET, FixedRounds, Plan, UntilKnown
 from edgekd.profiles.process import start_runner
 from edgekd.profiles.report import LatencyReport
@@ -62,7 +62,7 @@ def measure(
     provider: str | Mapping[str, str] = "cpu",
     progress: Progress | None = None,
     runner_factory: RunnerFactory = start_runner,
-    read_state: Callable[[], MachineState] = read_machine,
+    read_state: Callable[[], MachineState] = read_own_cores,
     cores: int | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Measurement:

@@ -21,6 +21,7 @@ from edgekd.profiles.runner import Finished, Opened, Runner, RunSettings
 from edgekd.profiles.runtimes import RUNTIMES
 
 _START_SECONDS = 300.0
+_BUILD_SECONDS = 3600.0  # TensorRT times its kernels when it opens a file; on a Jetson that takes long
 _CLOSE_SECONDS = 2.0
 # -P: a numpy.py in the folder where the user happens to stand is not imported.
 _COMMAND = (sys.executable, "-P", "-m", "edgekd.profiles.worker")
@@ -58,7 +59,8 @@ class WorkerRunner:
 
     def open(self) -> Opened:
         request = {"do": "open", "path": str(self.path), "settings": asdict(self.settings)}
-        return Opened(**self._ask(request, _START_SECONDS))
+        builds = self.settings.provider == "tensorrt"
+        return Opened(**self._ask(request, _BUILD_SECONDS if builds else _START_SECONDS))
 
     def round(self) -> list[float]:
         # A round ends by its own budget, unless one inference alone takes longer.

@@ -7,7 +7,6 @@ since a latency of the wrong provider is worse than none.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from edgekd.errors import MissingDependencyError, UserInputError, fault, nearest
@@ -45,21 +44,13 @@ def check_provider(name: str, ort: Any) -> None:
         )  # fmt: skip
 
 
-def provider_arguments(name: str, *, threads: int, cache: Path | None = None) -> list[Any]:
-    """``providers=`` of ``InferenceSession``; the CPU comes last, for what the provider does not take.
-
-    Args:
-        cache: folder for TensorRT's engines: building one takes minutes.
-    """
+def provider_arguments(name: str, *, threads: int) -> list[Any]:
+    """``providers=`` of ``InferenceSession``; the CPU comes last, for what the provider does not take."""
     options: dict[str, str] = {}
     if name == "xnnpack":
         options = {"intra_op_num_threads": str(threads)}
     elif name == "openvino":
         options = {"device_type": "CPU", "precision": "FP32", "num_of_threads": str(threads)}
-    elif name == "tensorrt":
-        options = {"trt_fp16_enable": "0"}
-        if cache is not None:
-            options.update(trt_engine_cache_enable="1", trt_engine_cache_path=str(cache))
     chosen: list[Any] = [(PROVIDERS[name], options) if options else PROVIDERS[name]]
     return chosen if name == "cpu" else [*chosen, PROVIDERS["cpu"]]
 

@@ -62,6 +62,39 @@ def test_clocks_and_temperatures(tmp_path: Path) -> None:
     assert (state.clock_mhz, state.temperature_c) == (1500.0, 61.0)
 
 
+def test_only_the_cores_that_may_be_used_count(tmp_path: Path) -> None:
+    stat = (
+        "cpu  900 0 0 0 0 0 0 90\ncpu0 100 0 0 0 0 0 0 10\ncpu1 700 0 0 0 0 0 0 80\ncpu10 100 0 0 0 0 0 0 0\n"
+    )
+    root = write(tmp_path, {"proc/stat": stat})
+    assert (read_machine(root).busy_seconds, read_machine(root).stolen_seconds) == (9.9, 0.9)
+    state = read_machine(root, cores={0, 10})
+    assert (state.busy_seconds, state.stolen_seconds) == (2.1, 0.1)
+    assert read_machine(root, cores={7}).busy_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "seconds"),
+    [
+        ("cpu.stat", "usage_usec 9\nnr_throttled 3\nthrottled_usec 250000\n", 0.25),
+        ("cpu/cpu.stat", "nr_periods 5\nnr_throttled 3\nthrottled_time 1500000000\n", 1.5),
+        ("cpu.stat", "usage_usec 9\n", 0.0),
+    ],
+)
+def test_the_quota_of_a_container(tmp_path: Path, name: str, text: str, seconds: float) -> None:
+    assert read_machine(write(tmp_path, {f"sys/fs/cgroup/{name}": text})).quota_seconds == seconds
+
+
+def test_zones_of_one_name_stay_apart(tmp_path: Path) -> None:
+    zones = "sys/class/thermal/thermal_zone"
+    files = {f"{zones}{n}/{key}": text for n, temp in ((0, "27800"), (1, "45000"))
+             for key, text in (("temp", temp), ("type", "acpitz\n"))}  # fmt: skip
+    assert read_machine(write(tmp_path, files)).temperatures_c == (
+        ("acpitz", 27.8),
+        ("acpitz (thermal_zone1)", 45.0),
+    )
+
+
 def test_clocks_of_a_machine_without_a_frequency_driver(tmp_path: Path) -> None:
     root = write(tmp_path, {"proc/cpuinfo": "cpu MHz\t\t: 2300.000\nflags : a\ncpu MHz\t\t: 1200.5\n"})
     assert read_machine(root).clocks_mhz == (2300.0, 1200.5)
@@ -99,6 +132,7 @@ def cautions(after: MachineState, **options: object) -> list[Caution]:
         ({"throttle_events": 3}, CautionKind.THROTTLED),
         ({"throttled_now": True}, CautionKind.THROTTLED),
         ({"stolen_seconds": 0.6}, CautionKind.STOLEN),
+        ({"quota_seconds": 0.3}, CautionKind.QUOTA),
     ],
 )
 def test_each_trouble_has_its_own_warning(change: dict[str, object], kind: CautionKind) -> None:
