@@ -5,6 +5,7 @@ OpenSSH's client is not translated; the texts are those of its source (sshconnec
 
 from __future__ import annotations
 
+import re
 import signal
 
 from edgekd.errors import EdgeKDError, HostError, fault
@@ -13,7 +14,7 @@ _LOGIN = "log in once by hand to see why: ssh {host}"
 # First match wins: what ssh says, what it means, what to do.
 _CAUSES: tuple[tuple[str, str, str], ...] = (
     ("REMOTE HOST IDENTIFICATION HAS CHANGED", "its host key is not the one that is known",
-     "if you reinstalled the board: ssh-keygen -R {name}, then ssh {host} and compare the fingerprint; "
+     "if you reinstalled the board: {offender}, then ssh {host} and compare the fingerprint; "
      "if not, somebody may stand in between"),
     ("is a revoked host key", "its host key is revoked", "do not connect; ask whoever revoked it"),
     ("Host key verification failed", "its host key is not known here",
@@ -46,8 +47,6 @@ def login_failure(host: str, code: int, told: str) -> EdgeKDError:
         code: exit status of ssh: 255 for its own failures, else the remote command's.
         told: its standard error.
     """
-    name = host.partition("://")[2] or host
-    name = name.rpartition("@")[2]
     if code != 255:
         if code == 127 or ("python3" in told and "not found" in told):
             return HostError(fault(host, "has no python3", fix="install Python 3.8 or newer on the board"))
@@ -56,7 +55,12 @@ def login_failure(host: str, code: int, told: str) -> EdgeKDError:
     for text, what, fix in _CAUSES:
         if text in told:
             return HostError(
-                fault(host, what, got=_line_with(text, told), fix=fix.format(host=host, name=name))
+                fault(
+                    host,
+                    what,
+                    got=_line_with(text, told),
+                    fix=fix.format(host=host, offender=_offender(told)),
+                )  # fmt: skip
             )
     got = last_line(told) or f"ssh ended with status {code}"
     return HostError(fault(host, "ssh cannot connect", got=got, fix=_LOGIN.format(host=host)))
@@ -101,3 +105,11 @@ def printable(text: str) -> str:
 def _line_with(text: str, told: str) -> str:
     line = next(line for line in told.splitlines() if text in line)
     return printable(line.strip(" @\r")[:300])
+
+
+def _offender(told: str) -> str:
+    """How to forget the old key: its line, as ssh names it, whatever the alias or the port."""
+    found = re.search(r"^Offending .* key in (.+):(\d+)\s*$", told, re.MULTILINE)
+    return (
+        f"remove line {found.group(2)} of {printable(found.group(1))}" if found else "ssh-keygen -R its name"
+    )

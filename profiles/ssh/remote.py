@@ -13,6 +13,7 @@ from edgekd.profiles.runner import Finished, Opened, RunSettings
 from edgekd.profiles.ssh.board import Board, BoardAnswerError, worker_error
 
 _LOAD_SECONDS = 600.0  # a slow card, a model that just fits
+_SLACK_SECONDS = 300.0  # one inference alone may take longer than the round's budget
 
 
 class RemoteRunner:
@@ -54,7 +55,7 @@ class RemoteRunner:
         return Opened(**answer)
 
     def round(self) -> list[float]:
-        seconds = 10 * self.settings.max_seconds_per_round + _LOAD_SECONDS
+        seconds = 10 * self.settings.max_seconds_per_round + _SLACK_SECONDS
         answer, self.monitor_lines = self._ask("a round", seconds, {"do": "round"})
         return [float(value) for value in answer]
 
