@@ -48,11 +48,11 @@ def check_operators(spec: DeviceSpec, operators: Iterable[str], *, runtime: str 
     known = _supported(version)
     lacking = sorted({op for op in operators if not op.endswith("_TRT")} - known) if known else []
     if lacking:
-        fix = "replace it, or leave that part out of the file"
+        fix = f"export with opset {spec.opset_export}, or replace it"
         if newer := next(
             (j.version for j in _other(spec, runtime) if set(lacking) <= _supported(j.tensorrt)), None
         ):
-            fix = f"JetPack {newer} has it: --device {spec.name}@{newer}; or export with a lower opset"
+            fix = f"JetPack {newer} has it: --device {spec.name}@{newer}; or export with opset {spec.opset_export}"
         what = f"its {_opsets(spec, 'tensorrt')[2]} lacks an operator of the file"
         raise DeviceError(fault(f"device {spec.name}", what, got=", ".join(lacking), fix=fix))
 

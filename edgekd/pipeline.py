@@ -25,7 +25,7 @@ from edgekd.data.source import Dataset, Progress, is_text
 from edgekd.data.tokens import cut_warnings
 from edgekd.deploy import deploy, plan_opset
 from edgekd.device import DeviceSpec, load_device
-from edgekd.errors import DataError, fault
+from edgekd.errors import DataError, RecipeError, fault
 from edgekd.evaluation import score, torch_logits
 from edgekd.limits import check_limits
 from edgekd.models.cost import measure_cost
@@ -91,6 +91,11 @@ class _Run:
         self.devices: list[DeviceSpec] = [load_device(name) for name in recipe.devices]
         for spec in self.devices:
             plan_opset(recipe, spec)
+            if sum(other.name == spec.name for other in self.devices) > 1:
+                fix = "two JetPacks of one board are two runs"
+                raise RecipeError(
+                    fault(f"{recipe.name}: devices", "a board stands twice", got=spec.name, fix=fix)
+                )
         if self.main:
             RunDirectory.check(out, recipe_hash=recipe.hash(), resume=resume)
         text = TASKS[recipe.task].text

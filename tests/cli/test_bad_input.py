@@ -175,6 +175,12 @@ def test_an_opset_that_the_device_cannot_take(refused, recipe, tmp_path, device,
             says=(device, str(opset)))  # fmt: skip
 
 
+def test_two_jetpacks_of_one_board_are_two_runs(refused, recipe, tmp_path):
+    boards = ["--device", "jetson-agx-orin@6.0", "--device", "cpu", "--device", "jetson-agx-orin@6.2"]
+    refused("compress", recipe(), *boards, "--out", tmp_path / "out",
+            says=("devices: a board stands twice", "'jetson-agx-orin'", "two runs"))  # fmt: skip
+
+
 def test_an_opset_that_cannot_be_written(refused, recipe, tmp_path):
     refused(
         "compress",
