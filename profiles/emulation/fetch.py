@@ -32,7 +32,8 @@ def fetch_debs(
         EdgeKDError: no such package for this architecture, or no network.
     """
     lists, state, cache = folder / "lists", folder / "state", folder / "cache"
-    for place in (lists / "partial", state, cache / "archives" / "partial"):
+    nothing = folder / "nothing"
+    for place in (lists / "partial", state, cache / "archives" / "partial", nothing / "partial"):
         place.mkdir(parents=True, exist_ok=True)
     options = {
         "Dir::State": state,
@@ -54,7 +55,10 @@ def fetch_debs(
     command += [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
     where = f"apt ({arch})" if arch else "apt"
     _run([*command, "update"], where)
-    listed = _run([*command, "--print-uris", "install", *packages], where)
+    # apt lists what it would fetch: all of it, when it sees an empty folder of archives.
+    listed = _run(
+        [*command, "-o", f"Dir::Cache::archives={nothing}", "--print-uris", "install", *packages], where
+    )
     names = re.findall(r"^'[^']+' (\S+\.deb) \d+", listed, re.MULTILINE)
     _run([*command, "--download-only", "install", *packages], where)
     return [cache / "archives" / Path(name).name for name in names]
@@ -92,9 +96,11 @@ def fetch_wheels(
 def _run(command: Sequence[str], where: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    except FileNotFoundError:
+    except OSError as error:
         fix = "run on Debian or Ubuntu (a container will do), or use --method estimate"
-        raise MissingDependencyError(fault(command[0], "is not installed", fix=fix)) from None
+        raise MissingDependencyError(
+            fault(command[0], "does not start", got=error.strerror, fix=fix)
+        ) from None
     if done.returncode == 0:
         return done.stdout
     lines = [line for line in done.stderr.splitlines() if line.startswith(("E:", "ERROR:"))] or [done.stderr]

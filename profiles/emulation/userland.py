@@ -23,8 +23,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifact import output_error, sha256_file, write_json
-from edgekd.errors import EdgeKDError, MissingDependencyError, fault
+from edgekd.artifact import sha256_file, write_json
+from edgekd.errors import EdgeKDError, MissingDependencyError, OutputError, fault
 from edgekd.profiles.emulation.fetch import fetch_debs, fetch_wheels
 from edgekd.profiles.emulation.unpack import unpack_deb, unpack_wheel
 
@@ -103,7 +103,9 @@ def set_up(*, sources: Path | None = None, progress: Progress | None = None) -> 
             if found is None:
                 found = _build(home, sources, tell)
     except OSError as error:
-        raise output_error(home, error) from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        fix = "free 400 MB, or set XDG_CACHE_HOME to another folder, and run it again: it goes on"
+        raise OutputError(fault(str(home), "cannot be written", got=reason, fix=fix)) from error
     return found
 
 

@@ -102,6 +102,8 @@ def repository(tmp_path, needs):
 def test_a_package_is_fetched_for_another_architecture_without_root(repository, tmp_path):
     sources, _ = repository
     (file,) = fetch_debs(["emutest"], tmp_path / "debs", arch="arm64", sources=sources)
+    # What an interrupted set-up fetched is found again.
+    assert fetch_debs(["emutest"], tmp_path / "debs", arch="arm64", sources=sources) == [file]
     unpack_deb(file, tmp_path / "out")
     assert (tmp_path / "out/usr/lib/thing").read_text() == "a file\n"
     assert (tmp_path / "out/usr/lib/link").read_text() == "a file\n"
