@@ -53,6 +53,8 @@ def show_one(
         typer.echo(spec.to_yaml(), nl=False)
     else:
         show(device_page(spec))
+        if spec.name == "cpu" and spec.fact("memcpy_1t") is None:
+            typer.echo("note: memory and fp32 rates are not measured yet: edgekd devices detect", err=True)
 
 
 @app.command("detect")

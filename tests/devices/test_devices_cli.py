@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 
 from edgekd.cli.app import app
 from edgekd.cli.device_tables import device_list, device_page
+from edgekd.cpu import detect_cpu
 from edgekd.device import list_devices, load_device
+from edgekd.machine_speed import Speed, remember, speed_facts
 
 FOLDER = Path(__file__).parents[2] / "devices"
 
@@ -96,6 +98,15 @@ def test_json_everywhere(tmp_path: Path) -> None:
     assert json.loads(run("add", str(file), "--json", "-"))["name"] == "my-rk"
     found = json.loads(run("detect", "--no-speed", "--name", "here", "--json", "-"))
     assert (found["name"], found["cores"]) == ("here", load_device("cpu").cores)
+
+
+def test_the_machine_at_hand_says_what_is_not_measured() -> None:
+    result = CliRunner().invoke(app, ["devices", "show", "cpu"])
+    assert "not measured yet: edgekd devices detect" in result.stderr
+    remember(detect_cpu(), speed_facts(Speed(cores=2, copy_1core=7e9)))
+    result = CliRunner().invoke(app, ["devices", "show", "cpu"])
+    assert result.stderr == ""
+    assert "memcpy_1t" in result.stdout and "measured: one process copies" in result.stdout
 
 
 def test_what_detect_prints_can_be_added(tmp_path: Path) -> None:
