@@ -77,7 +77,12 @@ def _run(out: Path, common: dict[str, Any], document: dict[str, Any]) -> Path:
         if done == total:
             print(f"{document['name']}: {what}", flush=True)
 
-    compress(parse_recipe({**common, **document}, where=document["name"]), out, resume=out.exists(), progress=progress)
+    compress(
+        parse_recipe({**common, **document}, where=document["name"]),
+        out,
+        resume=out.exists(),
+        progress=progress,
+    )
     return out
 
 
