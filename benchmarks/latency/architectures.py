@@ -48,7 +48,8 @@ def main() -> None:
     table = read_architectures() if TABLE.exists() else {}
     for model, shape in published_keys():
         if re.fullmatch(options.only, model) and not (options.missing and (model, shape) in table):
-            table.update(_built(model, shape, options))
+            built = _built(model, shape, options)
+            table = {**(read_architectures() if TABLE.exists() else {}), **built}  # another process may write too
             write_architectures(table)
     rows = _rows()
     known = [row for row in rows if (row["model"], canonical_shape(row["input_shape"])) in table]

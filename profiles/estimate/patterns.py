@@ -44,6 +44,46 @@ def _gelu(graph: Graph, index: Index, erf: Node) -> None:
         _collapse(graph, chain, "Gelu", source, current)
 
 
+def _tanh_gelu(graph: Graph, index: Index, tanh: Node) -> None:
+    """``0.5 x (1 + tanh(a x + b x^3))``"""
+    shifted = index.only_reader(tanh.outputs[0])
+    product = index.only_reader(shifted.outputs[0]) if shifted is not None and shifted.op == "Add" else None
+    if shifted is None or product is None or product.op != "Mul":
+        return
+    other = next((name for name in product.inputs if name != shifted.outputs[0]), "")
+    chain, current = [tanh, shifted, product], product.outputs[0]
+    half = index.producer.get(other)
+    if half is not None and half.op == "Mul" and _is_close(_constant(graph, half), 0.5):
+        chain.append(half)
+        other = _other(graph, half)
+    else:
+        last = index.only_reader(current)
+        if last is None or last.op != "Mul" or not _is_close(_constant(graph, last), 0.5):
+            return
+        chain.append(last)
+        current = last.outputs[0]
+    inner = _between(graph, index, other, tanh.inputs[0])
+    if inner:
+        _collapse(graph, [*inner, *chain], "Gelu", other, current)
+
+
+def _between(graph: Graph, index: Index, source: str, value: str) -> list[Node]:
+    """Sums, products and powers of ``source`` alone that give ``value``; empty if others take part."""
+    found: list[Node] = []
+    waiting = [value]
+    while waiting:
+        name = waiting.pop()
+        if name == source or name in graph.weights:
+            continue
+        node = index.producer.get(name)
+        if node is None or node.op not in ("Add", "Mul", "Pow") or len(found) > 8:
+            return []
+        if all(node is not known for known in found):
+            found.append(node)
+            waiting += node.inputs
+    return found
+
+
 def _gated(graph: Graph, index: Index, gate: Node) -> None:
     """``x * gate(x)``: SiLU; HardSwish from a HardSigmoid."""
     reader = index.only_reader(gate.outputs[0])
@@ -145,6 +185,7 @@ def _is_close(value: float | None, wanted: float) -> bool:
 
 _ANCHORS = {
     "Erf": _gelu,
+    "Tanh": _tanh_gelu,
     "Sigmoid": _gated,
     "HardSigmoid": _gated,
     "Clip": _hard_swish,

@@ -9,10 +9,19 @@ from typing import Any
 
 def find_net(model: str, yolov7: Path | None) -> tuple[str, Callable[[tuple[int, ...]], Any]] | None:
     """``(source, builder)``, see :mod:`benchmarks.latency.architecture_sources`."""
-    from benchmarks.latency.nets import listed, mlperf, packages, segmentation, ssd, yolov4, yolox
+    from benchmarks.latency.nets import (
+        efficientvit,
+        listed,
+        mlperf,
+        packages,
+        segmentation,
+        ssd,
+        yolov4,
+        yolox,
+    )
 
     found = [
         listed.find(model, yolov7),
-        *(home.find(model) for home in (packages, yolox, yolov4, ssd, segmentation, mlperf)),
+        *(home.find(model) for home in (packages, yolox, yolov4, ssd, segmentation, mlperf, efficientvit)),
     ]
     return next((entry for entry in found if entry is not None), None)

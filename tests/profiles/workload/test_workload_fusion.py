@@ -70,6 +70,16 @@ def test_reflected_padding_is_copied(write_onnx: WriteOnnx) -> None:
     [
         ("a = Div (x, r) e = Erf (a) o = Add (e, one) m = Mul (x, o) y = Mul (m, half)", "Gelu"),
         ("a = Div (x, r) e = Erf (a) o = Add (e, one) h = Mul (x, half) y = Mul (h, o)", "Gelu"),
+        (
+            "p = Pow (x, three) c = Mul (p, tiny) a = Add (x, c) s = Mul (a, r) t = Tanh (s)"
+            "o = Add (t, one) h = Mul (x, half) y = Mul (h, o)",
+            "Gelu",
+        ),
+        (
+            "q = Mul (x, x) c = Mul (x, q) a = Add (x, c) t = Tanh (a)"
+            "o = Add (t, one) m = Mul (x, o) y = Mul (m, half)",
+            "Gelu",
+        ),
         ("g = Sigmoid (x) y = Mul (x, g)", "Silu"),
         ("g = HardSigmoid (x) y = Mul (x, g)", "HardSwish"),
         ("a = Add (x, three) c = Clip (a, zero, six) m = Mul (x, c) y = Div (m, six)", "HardSwish"),
@@ -81,10 +91,15 @@ def test_reflected_padding_is_copied(write_onnx: WriteOnnx) -> None:
 def test_a_function_that_was_spelled_out_is_one_operator(
     write_onnx: WriteOnnx, nodes: str, name: str
 ) -> None:
-    weights = scalars(r=2**0.5, one=1, half=0.5, three=3, zero=0, six=6)
+    weights = scalars(r=2**0.5, one=1, half=0.5, three=3, zero=0, six=6, tiny=0.044715)
     (only,) = ops(write_onnx(MAP, nodes, weights))
     assert (only.op, only.family) == (name, "activation-expensive")
     assert (only.input_elements, only.output_elements, only.macs) == (288, 288, 0)
+
+
+def test_a_tanh_of_another_map_is_no_gelu(write_onnx: WriteOnnx) -> None:
+    nodes = "e = Exp (x) t = Tanh (e) o = Add (t, one) h = Mul (x, half) y = Mul (h, o)"
+    assert len(ops(write_onnx(MAP, nodes, scalars(one=1, half=0.5)))) == 5
 
 
 def test_a_gate_on_another_map_is_no_silu(write_onnx: WriteOnnx) -> None:
