@@ -54,14 +54,8 @@ def login_failure(host: str, code: int, told: str) -> EdgeKDError:
         return HostError(fault(host, "python3 does not start on the board", got=got))
     for text, what, fix in _CAUSES:
         if text in told:
-            return HostError(
-                fault(
-                    host,
-                    what,
-                    got=_line_with(text, told),
-                    fix=fix.format(host=host, offender=_offender(told)),
-                )  # fmt: skip
-            )
+            fix = fix.format(host=host, offender=_offender(told))
+            return HostError(fault(host, what, got=_line_with(text, told), fix=fix))
     got = last_line(told) or f"ssh ended with status {code}"
     return HostError(fault(host, "ssh cannot connect", got=got, fix=_LOGIN.format(host=host)))
 

@@ -63,6 +63,21 @@ class Board:
         """What ``python3`` is there."""
         self.program("python3", f'exec "{executable}" "$@"')
 
+    def patched(self, code: str) -> SshOptions:
+        """Options with an interpreter on the board whose workers run ``code`` before they serve."""
+        # A worker's program ends with the call of work(): what stands before it has already been defined.
+        patch = self.bin / "patched.py"
+        patch.write_text(
+            "import sys\n"
+            "f = sys.stdin.buffer\n"
+            "text = f.read(int(f.readline())).decode()\n"
+            "head, _, call = text.rstrip().rpartition('\\n')\n"
+            "imports = 'import os, pathlib, signal, time; from edgekd.profiles import worker'\n"
+            f"exec(compile('\\n'.join([head, imports, {code!r}, call]), 'edgekd-worker', 'exec'))\n"
+        )
+        python = self.program("patched-python", f'exec "{sys.executable}" "{patch}"')
+        return SshOptions(config=self.options.config, python=str(python))
+
     def processes(self) -> dict[int, str]:
         """What runs there now: process id to command line."""
         found = {}
@@ -160,10 +175,9 @@ def board(running_board: Board) -> Iterator[Board]:
     key = (running_board.folder / "host_key.pub").read_text()
     (running_board.folder / "known_hosts").write_text(f"[127.0.0.1]:{running_board.port} {key}")
     _write_config(running_board)
-    for program in running_board.bin.iterdir():
-        program.unlink()
-    shutil.rmtree(running_board.home)
-    running_board.home.mkdir()
+    for folder in (running_board.bin, running_board.home, running_board.tmp):
+        shutil.rmtree(folder)
+        folder.mkdir()
     running_board.python()
     yield running_board
     assert running_board.left() == ([], {})

@@ -17,23 +17,8 @@ QUICK = {"rounds": 2, "runs": 5, "warmup": 1, "resume": False}
 
 
 def worker_that(board, does: str) -> SshOptions:
-    """Options with an interpreter on the board whose workers load the model and then do ``does``."""
-    code = (
-        "import os, resource, signal, sys; from edgekd.profiles.ssh.onboard import agent; "
-        "from edgekd.profiles import worker; "
-        f"worker.timed_round = lambda *a, **k: {does}; "
-    )
-    # The worker's program ends with the call of work(): what stands before it has already been defined.
-    patch = board.folder / "bin/patched.py"
-    patch.write_text(
-        "import sys\n"
-        "f = sys.stdin.buffer\n"
-        "text = f.read(int(f.readline())).decode()\n"
-        "head, _, call = text.rstrip().rpartition('\\n')\n"
-        f"exec(compile(head + '\\n' + {code!r} + '\\n' + call, 'edgekd-worker', 'exec'))\n"
-    )
-    python = board.program("patched-python", f'exec "{sys.executable}" "{patch}"')
-    return SshOptions(config=board.options.config, python=str(python))
+    """Options whose workers load the model and then, in place of a round, do ``does``."""
+    return board.patched(f"worker.timed_round = lambda *a, **k: {does}")
 
 
 @pytest.mark.parametrize(

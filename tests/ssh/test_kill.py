@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from edgekd.errors import EdgeKDError
-from edgekd.profiles.ssh import SshOptions, measure_on_host
+from edgekd.profiles.ssh import measure_on_host
 
 ENDLESS: dict[str, Any] = {
     "rounds": 1000,
@@ -82,9 +83,7 @@ def measured(board, model: Path, point: str, action: Callable[[], None]) -> Edge
             threading.Timer(0.2, once).start()
 
     if point == "loading":
-        # The worker that is started is one that never answers.
-        board.program("slow-python", f'exec "{sys.executable}" -c "{SILENT_WORKER}"')
-        options = SshOptions(config=options.config, python=str(board.bin / "slow-python"))
+        options = board.patched(NEVER_LOADED)
         threading.Thread(
             target=lambda: (board.wait_until(lambda: (board.home / "silent").exists()), once())
         ).start()
@@ -94,25 +93,65 @@ def measured(board, model: Path, point: str, action: Callable[[], None]) -> Edge
     return caught.value
 
 
-# Reads what it is sent and says nothing, until there is nothing more to read.
-SILENT_WORKER = (
-    "import os, pathlib, sys; f = sys.stdin.buffer; f.read(int(f.readline())); f.readline(); "
-    "pathlib.Path.home().joinpath('silent').touch(); f.read()"
+NEVER_LOADED = (
+    "worker.InProcessRunner.open = lambda self: "
+    "(pathlib.Path.home().joinpath('silent').touch(), time.sleep(600))"
 )
-POINTS = ("copying", "loading", "a round")
+LOST = "board: the connection was lost during {point}.*SIGKILL.*run the same command again"
+KILLED = "board: edgekd's agent on the board was killed during {point}.*SIGKILL"
+CUT = "board: edgekd's agent on the board was killed, or the connection cut, during {point}"
 
 
-@pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize(
-    ("parts", "told"),
+    ("point", "parts", "told"),
     [
-        ("ssh", "board: the connection was lost during {point}.*SIGKILL.*run the same command again"),
-        ("agent", "board: edgekd's agent on the board was killed during {point}.*SIGKILL"),
-        ("guard", "board: edgekd's agent on the board was killed, or the connection cut, during {point}"),
-        ("guard+agent", "during {point}"),
+        ("copying", "ssh", LOST),
+        ("copying", "guard+agent", CUT),
+        ("loading", "ssh", LOST),
+        ("loading", "agent", KILLED),
+        ("loading", "guard+agent+worker", CUT),
+        ("a round", "ssh", LOST),
+        ("a round", "agent", KILLED),
+        ("a round", "guard", CUT),
+        ("a round", "guard+agent", CUT),
+        ("a round", "guard+agent+worker", CUT),
+        ("a round", "worker", "on board: the measuring process was killed, most often for want of memory"),
     ],
 )
-def test_something_dies(board, make_model, parts: str, told: str, point: str) -> None:
-    error = measured(board, make_model(size=1000), point, lambda: kill(board, parts))
+def test_something_dies(board, make_model, point: str, parts: str, told: str) -> None:
+    error = measured(board, make_model(size=700), point, lambda: kill(board, parts))
     assert re.search(told.format(point=point), str(error)), error
     assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("point", "parts"), [("copying", "agent"), ("copying", "guard"), ("loading", "guard+agent")]
+)
+def test_something_dies_while_files_have_names(board, make_model, point: str, parts: str) -> None:
+    """External data are found by their names: until they are loaded they lie in a folder on the board."""
+
+    def strike() -> None:
+        assert [path.name for path in board.tmp.rglob("model.onnx")] == ["model.onnx"]
+        kill(board, parts)
+
+    measured(board, make_model(size=700, external="w.data"), point, strike)
+
+
+@pytest.mark.parametrize("point", ["copying", "a round"])
+def test_the_caller_is_interrupted(board, make_model, point: str) -> None:
+    error = measured(board, make_model(size=700), point, lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert isinstance(error, KeyboardInterrupt)
+    assert "ssh" not in ours(board)
+
+
+def test_the_caller_is_killed(board, make_model) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", CALLER, board.folder / "config", make_model()],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert any(line == "m\n" for line in process.stdout)  # the first round begins
+    board.wait_until(lambda: "worker" in ours(board))
+    process.kill()
+    process.communicate()
