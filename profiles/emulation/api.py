@@ -47,7 +47,10 @@ def emulate(
         MissingDependencyError: qemu, a compiler or the userland is missing; says what to install.
         DeviceError: no Arm board, or a core that cannot be emulated.
         ModelFileError: the file cannot be read, or does not run on that core.
+        ValueError: ``threads`` or ``batch`` below 1.
     """
+    if batch < 1 or (threads is not None and threads < 1):
+        raise ValueError(f"batch and threads must be at least 1, got {batch} and {threads}")
     from edgekd.profiles.emulation.model import predict
 
     spec = load_device(device) if isinstance(device, str) else device

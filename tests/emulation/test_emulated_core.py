@@ -171,3 +171,8 @@ def test_a_board_without_an_arm_core_is_refused(device, why, net):
 
     with pytest.raises(DeviceError, match=why):
         emulate(net, device)
+
+
+def test_no_threads_are_refused(net):
+    with pytest.raises(ValueError, match="at least 1"):
+        emulate(net, PI4, threads=0)
