@@ -43,7 +43,7 @@ def _yolo(name: str, *, plain: bool) -> Any:
     if plain:
         network.model[-1] = AnchorHead(head)
         return network
-    head.export, head.format = True, "onnx"
+    head.export, head.format, head.dynamic = True, "onnx", True
     if hasattr(network, "fuse"):
         network.eval().fuse(verbose=False)
     return network
