@@ -27,8 +27,8 @@ def round_before_reshape(proto: onnx.ModelProto) -> int:
         if _only_reader(graph, product.output[0], "Reshape") is None or not _one_scale(graph, quantize):
             continue
         integers = quantize.output[0]
-        quantize.input[0], quantize.output[0] = product.output[0], f"{integers}_rows"
-        reshape.input[0], reshape.output[0] = f"{integers}_rows", integers
+        quantize.input[0], quantize.output[0] = product.output[0], f"{integers}_flat"
+        reshape.input[0], reshape.output[0] = f"{integers}_flat", integers
         nodes = list(proto.graph.node)
         proto.graph.node.remove(quantize)
         proto.graph.node.insert(nodes.index(reshape), quantize)

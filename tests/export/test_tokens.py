@@ -142,6 +142,23 @@ def test_layer_scale_is_in_the_weights_not_in_the_integers(windows: tuple[Path, 
     assert np.ptp(stored["down.weight_scale"]) > 0 and (stored["down.weight_scale"] > 0).all()
 
 
+def test_a_relu_between_linear_layers_is_the_rounding(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 16), nn.LayerNorm(16))
+    x = torch.randn(8, 9, 16)
+    model = prepare_qat(net.eval(), x[:2], SCHEMES["u8s8"])
+    model.calibrate([x])
+    model.set_phase("frozen")
+    export_quantized(model.eval(), x[:2], tmp_path / "q.onnx", opset=20)
+    kernels = optimized(tmp_path / "q.onnx", tmp_path)
+    assert kernels["QLinearConv"] == 2 and kernels["QuantizeLinear"] == 1, kernels
+    assert kernels["DequantizeLinear"] == 1 and kernels["Relu"] == kernels["Transpose"] == 0, kernels
+    with torch.no_grad():
+        assert (
+            np.abs(run_batches(open_session(tmp_path / "q.onnx"), x.numpy()) - model(x).numpy()).max() < 0.05
+        )
+
+
 def test_text_of_any_batch_and_length(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net, ids = Text().eval(), torch.randint(1, 50, (16, 9))
