@@ -21,6 +21,7 @@ from edgekd.models.loaded import LoadedModel
 from edgekd.prune.apply import masked_layers
 from edgekd.prune.eligibility import find_eligible
 from edgekd.prune.pattern import Pattern
+from edgekd.quant.exact import ExactTwin
 from edgekd.quant.qat import QuantizedModel
 from edgekd.recipe import Recipe
 from edgekd.recipe_stages import PruneStage
@@ -93,11 +94,16 @@ def parity_facts(
 ) -> dict[str, Any]:
     count = min(recipe.export.parity_samples, len(data.test))
     split = Split("parity", data.test.source, data.test.indices[:count])
+    told = "trained torch model"
+    if isinstance(reference, QuantizedModel):
+        told = "trained torch model with fake-quant"
+        if reference.scheme.quantize_bias:
+            reference = ExactTwin(reference, torch.from_numpy(student.preprocess.example(2)))
+            told = "trained torch model in the runtime's integers"
     expected = torch_logits(
         reference, split, student.preprocess, torch.device("cpu"), what="parity, torch", progress=progress
     )
     written = onnx_logits(path, split, student.preprocess, what="parity, ONNX", progress=progress)
-    found = parity(expected, written, several=split.targets is not None, reference="trained torch model with fake-quant"
-                   if isinstance(reference, QuantizedModel) else "trained torch model")  # fmt: skip
+    found = parity(expected, written, several=split.targets is not None, reference=told)
     require_parity(found, recipe.export.min_agreement, str(path))
     return asdict(found)

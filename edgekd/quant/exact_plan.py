@@ -1,0 +1,80 @@
+"""Which calls of the network one integer kernel of the file computes, and on which ranges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edgekd.models.calls import Call, CallGraph, Site
+from edgekd.quant.placement import FUSED_ACTIVATIONS, WEIGHTED, Placement
+from edgekd.quant.placement import _fused_reader as fused_reader
+from edgekd.quant.placement import _site as site_of
+from edgekd.quant.placement import _source as source
+
+Kind = Literal["weighted", "add", "mul", "mean"]
+_MEANS = frozenset({"mean", "adaptive_avg_pool2d"})
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One call in integers.
+
+    Attributes:
+        reads: the ranges of its tensors.
+        writes: the range of its output; None where the kernel writes float.
+        keepdim: of a mean over height and width.
+    """
+
+    kind: Kind
+    reads: tuple[Site, ...]
+    writes: Site | None
+    keepdim: bool = True
+
+
+def plan_kernels(graph: CallGraph, placement: Placement) -> dict[Site, Kernel]:
+    """By site, for the calls whose arithmetic is known to the bit. ``graph``: of the same network, in float."""
+    found = {}
+    for call in graph.calls:
+        kernel = _kernel(graph, placement, call)
+        if kernel is not None:
+            found[call.site] = kernel
+    return found
+
+
+def _kernel(graph: CallGraph, placement: Placement, call: Call) -> Kernel | None:
+    kind: Kind
+    reads: tuple[Site, ...]
+    if call.op in WEIGHTED:
+        own = placement.inputs.get(call.site)
+        if own is None:
+            return None
+        kind, reads = "weighted", (own,)
+    elif call.op in ("add", "mul") and len(call.inputs) == 2:
+        kind, reads = call.op, _ranges(graph, placement, call)  # type: ignore[assignment]
+    elif call.op in _MEANS and _pools(graph, call):
+        kind, reads = "mean", _ranges(graph, placement, call)
+    else:
+        return None
+    reader = fused_reader(graph, call)
+    if reader is not None and reader.op not in FUSED_ACTIVATIONS:
+        return None  # a factor for each channel: the file has it in its weights
+    value = (reader or call).outputs[0]
+    writes = placement.points.get(site_of(graph, value))
+    if not reads or (writes is None and call.op != "linear"):
+        return None
+    keepdim = call.op != "mean" or bool(call.kwargs.get("keepdim", False)) or len(call.shape) == 4
+    return Kernel(kind, reads, writes, keepdim)
+
+
+def _ranges(graph: CallGraph, placement: Placement, call: Call) -> tuple[Site, ...]:
+    """Of what ``call`` reads; empty where one of them is float."""
+    found = [placement.points.get(site_of(graph, source(graph, value))) for value in call.inputs]
+    return tuple(each for each in found if each is not None) if None not in found else ()
+
+
+def _pools(graph: CallGraph, call: Call) -> bool:
+    """Over the whole height and width."""
+    producer = graph.producer(source(graph, call.inputs[0]))
+    if producer is None or len(producer.shape) != 4:
+        return False
+    return call.shape in (producer.shape[:2], (*producer.shape[:2], 1, 1))
