@@ -157,6 +157,7 @@ def export_weight_only(
         drop_noops(proto)
         deepen_masks(proto)
         qdq.store_integer_weights(proto)
+        look_up_integers(proto)
         qdq.pool_spatial_means(proto)
         absorb_pads(proto)
         widen_depthwise(proto)

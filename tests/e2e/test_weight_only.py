@@ -55,6 +55,8 @@ def test_a_text_encoder_in_four_bits_with_gptq(edgekd, news_recipe, tmp_path):
         tensor.name: tensor.data_type for tensor in graph.initializer if "word_embeddings" in tensor.name
     }
     assert onnx.TensorProto.INT8 in tables.values()
+    gathered = {node.input[0] for node in graph.node if node.op_type == "Gather"}
+    assert any(tables.get(name) == onnx.TensorProto.INT8 for name in gathered), "rows are looked up as integers"
     compared = edgekd("compare", out)
     assert "int4 weights, GPTQ" in compared.out
     assert "int4 weights" in (out / "report.md").read_text()
