@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from edgekd.artifact import write_text
 from edgekd.cpu import CpuFacts, detect_cpu
+from edgekd.device_defaults import filled_keys
 from edgekd.device_limits import check_operators, check_opset
 from edgekd.device_parts import ArmLevel, Fact, JetPack, PowerMode, RuntimeSupport, Trouble
 from edgekd.device_spec import DeviceSpec
@@ -86,6 +87,19 @@ def load_device(name_or_path: str | Path) -> DeviceSpec:
 
 def parse_device(text: str, *, where: str) -> DeviceSpec:
     """A device file's text to a :class:`DeviceSpec`; every problem is one line that starts with ``where``."""
+    document = _document(text, where)
+    try:
+        return DeviceSpec.model_validate(document)
+    except ValidationError as error:
+        raise DeviceError(first_problem(error, where)) from None
+
+
+def left_out(file: Path) -> dict[str, Any]:
+    """What a readable device file does not say, and what is taken for it."""
+    return filled_keys(_document(file.read_text(encoding="utf-8"), str(file)))
+
+
+def _document(text: str, where: str) -> Mapping[str, Any]:
     try:
         document = yaml.load(text, Loader=_Loader)  # noqa: S506  (a safe loader, see above)
     except yaml.YAMLError as error:
@@ -95,10 +109,7 @@ def parse_device(text: str, *, where: str) -> DeviceSpec:
         raise DeviceError(fault(spot, "not YAML", got=problem)) from None
     if not isinstance(document, Mapping):
         raise DeviceError(fault(where, "not a mapping", got=type(document).__name__, fix=_SEE))
-    try:
-        return DeviceSpec.model_validate(document)
-    except ValidationError as error:
-        raise DeviceError(first_problem(error, where)) from None
+    return document
 
 
 def add_device(file: Path) -> DeviceSpec:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import yaml
 from pydantic import Field, model_validator
 
+from edgekd.device_defaults import filled
 from edgekd.device_parts import ArmLevel, Fact, JetPack, PowerMode, RuntimeSupport, Strict, Trouble
 from edgekd.errors import DeviceError, fault
 
 
 class DeviceSpec(Strict):
-    """A board's description.
+    """A board's description. A file needs ``name``, ``arch``, ``cores`` and ``facts``; :mod:`edgekd.device_defaults`
+    has the rest.
 
     Attributes:
         opset_max: the highest ONNX opset that the board's runtime loads; a newer file is refused.
@@ -22,7 +25,7 @@ class DeviceSpec(Strict):
         kernel_rule: which of ONNX Runtime's fusion rules the kernel-coverage gate reads the file under.
         int8: the runtime has int8 kernels on this hardware.
         sparse_2to4: runtime and hardware both make use of 2:4 weights.
-        memory_bytes: of the smallest variant sold.
+        memory_bytes: of the smallest variant sold; None where nobody wrote it.
         facts: figures; :mod:`edgekd.device_facts` has the keys that edgekd computes with.
         power_modes: at most one is the default.
         jetpacks: the releases that run here; the default one's runtime is the board's.
@@ -45,7 +48,7 @@ class DeviceSpec(Strict):
     kernel_rule: Literal["x86", "arm"]
     int8: bool
     sparse_2to4: bool
-    memory_bytes: int = Field(gt=0)
+    memory_bytes: int | None = Field(default=None, gt=0)
     facts: tuple[Fact, ...]
     arm: ArmLevel | None = None
     power_modes: tuple[PowerMode, ...] = ()
@@ -54,6 +57,11 @@ class DeviceSpec(Strict):
     runtimes: tuple[RuntimeSupport, ...] = ()
     trouble: tuple[Trouble, ...] = ()
     models: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole(cls, document: Any) -> Any:
+        return filled(document) if isinstance(document, Mapping) else document
 
     @model_validator(mode="after")
     def _consistent(self) -> DeviceSpec:

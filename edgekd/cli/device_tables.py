@@ -214,7 +214,9 @@ def _kind(kind: Cluster, spec: DeviceSpec) -> str:
     return f"{kind.cores or spec.cores}x {escape(core)}"
 
 
-def _size(size: int) -> str:
+def _size(size: int | None) -> str:
+    if size is None:
+        return "-"
     return f"{size / 2**30:.0f} GB" if size >= 2**30 else f"{size / 2**20:.0f} MB"
 
 

@@ -93,8 +93,11 @@ def add(
     json_to: JsonOption = None,
 ) -> None:
     """Check a device file and keep it among your devices."""
-    from edgekd.device import add_device
+    from edgekd.device import add_device, left_out
 
     spec = add_device(file)
     if not write_result(spec.model_dump(mode="json"), json_to):
         typer.echo(f"{spec.name}: added; use it as --device {spec.name}")
+        if assumed := left_out(file):
+            told = ", ".join(f"{key} {value}" for key, value in assumed.items())
+            typer.echo(f"not in the file, so assumed: {told}")

@@ -107,7 +107,8 @@ def test_unknown_device_names_the_nearest(name: str, hint: str) -> None:
         ("arch: aarch64", "arch: arm", r"arch: not a known value; got 'arm'; allowed: 'x86_64' or 'aarch64'"),
         ("cores: 4", "cores: 0", r"cores: .*greater than or equal to 1; got 0"),
         ("cores: 4", "coers: 4", r"coers: unknown key; got 'coers'; did you mean 'cores'\?"),
-        ("scheme: u8s8\n", "", r"scheme: is missing"),
+        ("arch: aarch64\n", "", r"arch: is missing"),
+        ("cores: 4\n", "", r"cores: is missing"),
         ("unit: GHz, ", "", r"facts\[0\]\.unit: is missing for 'cpu_clock_max'; see"),
         (", source: data sheet", "", r"facts\[0\]\.source: is missing for 'cpu_clock_max'"),
         (
