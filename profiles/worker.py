@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any, TextIO
 
 from edgekd.errors import EdgeKDError, ModelFileError, fault
-from edgekd.profiles.runner import Finished, Opened, RunSettings
+from edgekd.profiles.runner import Finished, Opened, Runner, RunSettings
 from edgekd.profiles.runtimes import RUNTIMES
 from edgekd.profiles.runtimes.loaded import Loaded, reason
 from edgekd.profiles.timing import timed_round, timed_streams
@@ -121,15 +121,24 @@ def wait_seconds() -> float | None:
     return sum(found) / 1e9 if found else None
 
 
+def _runner(path: Path, settings: RunSettings) -> Runner:
+    """A runtime that is a program of its own is asked from here where this process runs on another machine."""
+    runtime = RUNTIMES[settings.runtime]
+    if runtime.in_worker:
+        return InProcessRunner(path, settings)
+    program: Runner = import_module(f"edgekd.profiles.runtimes.{runtime.module}").start(path, settings)
+    return program
+
+
 def serve(requests: TextIO, answers: TextIO) -> None:
     """Answer requests until there are no more."""
-    runner: InProcessRunner | None = None
+    runner: Runner | None = None
     for line in requests:
         answer: dict[str, Any]
         try:
             request = json.loads(line)
             if request["do"] == "open":
-                runner = InProcessRunner(Path(request["path"]), RunSettings(**request["settings"]))
+                runner = _runner(Path(request["path"]), RunSettings(**request["settings"]))
                 answer = {"ok": asdict(runner.open())}
             elif runner is not None and request["do"] == "round":
                 answer = {"ok": runner.round()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -66,18 +66,19 @@ class Board:
     ) -> None:
         self.link.close()
 
-    def python(self) -> str:
-        """The interpreter there that has the runtime.
+    def python(self, needed: Sequence[str]) -> str:
+        """The interpreter there that has the modules: the chosen one, python3, or that of the venv.
 
         Raises:
-            MissingDependencyError: none has it; says how to install it.
+            MissingDependencyError: none has them; says how to install them.
         """
-        found = self.ask("the search for onnxruntime", do="python", chosen=self.options.python)
+        found = self.ask("the search for the runtime", do="python", chosen=self.options.python, needed=needed)
         if found["missing"]:
             missing = " and ".join(found["missing"])
+            fix = f"run there: pip install {' '.join(found['missing'])}"
             if self.about["bits"] == 32:
-                fix = "onnxruntime has no 32-bit packages: install a 64-bit system on the board"
-            else:
+                fix = "such runtimes have no 32-bit packages: install a 64-bit system on the board"
+            elif set(found["missing"]) <= {"numpy", "onnxruntime"}:
                 fix = "--setup-venv installs it in ~/.cache/edgekd there; or there: pip install onnxruntime numpy"
             what = f"python3 there ({self.about['python']}) lacks {missing}"
             raise MissingDependencyError(fault(self.host, what, fix=fix))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from edgekd.errors import ModelFileError, UserInputError, fault
+from edgekd.errors import ModelFileError, fault
 from edgekd.profiles.onnx_file import read_summary
-from edgekd.profiles.runtimes import RUNTIMES
 from edgekd.profiles.ssh.board import Board
 
 
@@ -25,21 +24,17 @@ class BoardFile:
     alone: bool = False
 
 
-def board_files(path: Path, runtime: str) -> list[BoardFile]:
+def board_files(path: Path, runtimes: Collection[str]) -> list[BoardFile]:
     """The model first, under a generated name; then what it refers to, under the names that it uses.
+
+    Args:
+        runtimes: all that open this file.
 
     Raises:
         ModelFileError: a file is missing or broken, or its external data lie outside its folder.
-        UserInputError: a runtime that is no Python package cannot be carried over.
     """
-    if not RUNTIMES[runtime].in_worker:
-        raise UserInputError(
-            fault("--runtime", "does not run over ssh", got=runtime, fix="run edgekd profile there")
-        )
-    files = [BoardFile(path, f"model{RUNTIMES[runtime].suffixes[0]}")]
     suffix = path.suffix.lower()
-    if suffix in RUNTIMES[runtime].suffixes:
-        files = [BoardFile(path, f"model{suffix}")]
+    files = [BoardFile(path, f"model{suffix}")]
     if suffix == ".onnx":
         for name in read_summary(path).external:
             parts = PurePosixPath(name).parts
@@ -51,7 +46,7 @@ def board_files(path: Path, runtime: str) -> list[BoardFile]:
             files.append(BoardFile(path.parent / name, name))
     elif suffix == ".xml":
         files.append(BoardFile(path.with_suffix(".bin"), "model.bin"))
-    if runtime == "onnxruntime" and len(files) == 1:
+    if set(runtimes) == {"onnxruntime"} and len(files) == 1:
         files = [BoardFile(path, files[0].name, alone=True)]
     for file in files:
         if not file.source.is_file():

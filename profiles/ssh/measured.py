@@ -23,6 +23,15 @@ from edgekd.profiles.ssh.health import BoardHealth, board_health, health_caution
 from edgekd.profiles.ssh.kept import KeptRounds, KeptRunner, kept_path
 from edgekd.profiles.ssh.remote import RemoteRunner
 
+# What the board's Python must be able to import for each runtime.
+_MODULES = {
+    "onnxruntime": ("numpy", "onnxruntime"),
+    "openvino": ("numpy", "openvino"),
+    "executorch": ("numpy", "torch", "executorch"),
+    "litert": ("numpy", "ai_edge_litert"),
+    "trtexec": ("numpy",),
+}
+
 Progress = Callable[[int, int, str], None]
 
 
@@ -69,8 +78,10 @@ def measure_on_host(
     """
     chosen = options or SshOptions()
     paths = {label: Path(path) for label, path in models.items()}
+    runtimes = {label: runtime_of(path, _of(runtime, label)) for label, path in paths.items()}
     copies = {
-        path: board_files(path, runtime_of(path, _of(runtime, label)).name) for label, path in paths.items()
+        path: board_files(path, [runtimes[label].name for label, other in paths.items() if other == path])
+        for path in paths.values()
     }
     question = {
         "host": host, "device": device, "threads": threads, "rounds": rounds, "runs": runs, "warmup": warmup,
@@ -81,7 +92,9 @@ def measure_on_host(
     kept = KeptRounds(kept_path(question) if resume else None, list(paths))
     with Board(host, chosen) as board:
         spec = _check_device(board, device)
-        python = board.python()
+        python = board.python(
+            sorted({module for each in runtimes.values() for module in _MODULES[each.name]})
+        )
         places = copy_files(board, copies, _copying(progress))
         board.ask("the start of the monitor", do="watch")
         labels = iter(paths)
@@ -100,7 +113,7 @@ def measure_on_host(
             return KeptRunner(inner, label, kept)
 
         def read_state() -> MachineState:
-            if not looks:  # all models are loaded
+            if not looks and all(each.in_worker for each in runtimes.values()):  # all models are loaded
                 board.ask("the removal of the copies", do="loaded")
             looks.append(board.health(often=bool(looks)))
             return board.state()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import sys
 
 import pytest
 
@@ -117,6 +118,25 @@ esac""",
     assert (health.power_mode, health.power_mw, health.power_rails) == ("15W", 4680.0, ("VDD_IN",))
     assert health.energy_mj == pytest.approx(4680 * report.mean_ms / 1e3)
     assert report.to_json()["health"]["energy_mj"] == health.energy_mj
+
+
+TRTEXEC = """import sys
+options = dict(part.lstrip("-").partition("=")[::2] for part in sys.argv[1:])
+print("&&&& RUNNING TensorRT.trtexec [TensorRT v101300] # trtexec")
+if "saveEngine" in options:
+    open(options["saveEngine"], "w").write("engine")
+if "exportTimes" in options:
+    assert open(options["loadEngine"]).read() == "engine"
+    open(options["exportTimes"], "w").write('[{"startComputeMs": 1e6, "latencyMs": 2.5}]' )
+"""
+
+
+def test_a_program_of_the_board_measures(board, make_model) -> None:
+    """TensorRT on a Jetson: its engine lies on the board until the rounds are over, and then no more."""
+    (board.bin / "trtexec.py").write_text(TRTEXEC)
+    board.program("trtexec", f'exec "{sys.executable}" "{board.bin}/trtexec.py" "$@"')
+    found = measure_on_host({"m": make_model()}, "board", runtime="trtexec", options=board.options, **QUICK)
+    assert (found.reports["m"].runtime, found.reports["m"].p50_ms) == ("trtexec", 2.5)
 
 
 def test_a_board_that_tells_nothing(board, make_model) -> None:

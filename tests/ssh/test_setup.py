@@ -44,7 +44,7 @@ def test_the_venv_is_made_and_used(board, tmp_path) -> None:
     assert any("Successfully installed numpy-0.1 onnxruntime-0.1" in line for line in lines)
     assert os.listdir(board.home / ".cache/edgekd") == ["venv"]
     with Connection("board", board.options) as there:
-        assert there.python() == python
+        assert there.python(["numpy", "onnxruntime"]) == python
 
 
 def with_venv(board, pip: str) -> None:

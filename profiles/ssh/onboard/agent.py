@@ -29,7 +29,7 @@ from edgekd.profiles.machine import read_machine
 from edgekd.profiles.ssh.onboard.folder import Folder
 from edgekd.profiles.ssh.onboard.pipes import Gone, Pipes
 from edgekd.profiles.ssh.onboard.programs import Monitor, told
-from edgekd.profiles.ssh.onboard.venv import NEEDED, SetupError, make_venv, venv_python
+from edgekd.profiles.ssh.onboard.venv import SetupError, make_venv, venv_python
 
 CARRIED = ""  # the modules of this program as one text; the program itself puts it here
 LEASE_SECONDS = 120
@@ -169,6 +169,7 @@ class Agent:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.stderr[worker],
+            env={**os.environ, "TMPDIR": str(self.folder.path)} if self.folder.path.exists() else None,
             pass_fds=[self.alive, *(file.fileno() for file in self.files)],
         )
         self.workers[worker] = process
@@ -205,12 +206,12 @@ class Agent:
         self.monitor = Monitor(self.pipes)
         return self.monitor.process is not None
 
-    def do_python(self, chosen: str | None) -> dict[str, Any]:
-        """An interpreter that has the runtime: the one chosen, this one, or the venv made for it."""
+    def do_python(self, chosen: str | None, needed: list[str]) -> dict[str, Any]:
+        """An interpreter that has the modules: the one chosen, this one, or the venv made for them."""
         venv = venv_python(self.folder.cache)
         if chosen:
             return {"python": str(Path(chosen).expanduser()), "missing": []}
-        missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+        missing = [name for name in needed if importlib.util.find_spec(name) is None]
         if missing and venv.exists():
             return {"python": str(venv), "missing": []}
         return {"python": sys.executable, "missing": missing}
@@ -248,7 +249,7 @@ def work(folder: str, alive: int) -> None:
     def watch() -> None:
         os.read(alive, 1)
         shutil.rmtree(folder, ignore_errors=True)
-        os._exit(1)
+        os.killpg(0, signal.SIGKILL)  # with what a runtime may have started
 
     threading.Thread(target=watch, daemon=True).start()
     serve()
