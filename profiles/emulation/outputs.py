@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgekd.device_spec import DeviceSpec
 
 _STEPS = 2.0  # a rounding that falls the other way moves each of two logits by one quantization step
+_EIGHT_BITS = 255
 _LEVELS = 4096  # more distinct values than this are no quantized output
 
 
@@ -28,7 +29,8 @@ class Disagreement:
 
     Attributes:
         margin: by how much the reference preferred its own choice over the emulated core's.
-        steps: that margin in steps of the output's quantization; in ``max_abs_diff`` where it has none.
+        steps: that margin in steps of the output's quantization; where it has none, in 1/255 of the sample's
+            range, which is what eight bits would give it.
         near_tie: the margin is at most two steps: rounding explains it.
     """
 
@@ -111,12 +113,11 @@ def compare(reference: np.ndarray, emulated: np.ndarray, *, core: str, runtime_v
     theirs = emulated.astype(np.float64).reshape(len(emulated), -1)
     difference = np.abs(ours - theirs)
     step = quantization_step(ours)
-    unit = step or float(difference.max()) or 1.0
     found = []
     for sample in np.flatnonzero(ours.argmax(1) != theirs.argmax(1)):
         ours_first, theirs_first = int(ours[sample].argmax()), int(theirs[sample].argmax())
         margin = float(ours[sample, ours_first] - ours[sample, theirs_first])
-        steps = margin / unit
+        steps = margin / (step or float(np.ptp(ours[sample])) / _EIGHT_BITS)
         found.append(
             Disagreement(int(sample), ours_first, theirs_first, margin, steps, steps <= _STEPS + 1e-6)
         )

@@ -42,6 +42,16 @@ def test_float_outputs_have_no_step():
     assert judged(ours, ours + 1e-6).step == 0.0
 
 
+@pytest.mark.parametrize(("margin", "near"), [(0.001, True), (0.05, False)])
+def test_without_a_step_a_near_tie_is_what_eight_bits_cannot_tell_apart(margin, near):
+    ours = np.random.default_rng(0).uniform(-1, 1, (50, 10))
+    ours[4, 2], ours[4, 6] = 1.5, 1.5 - margin
+    theirs = ours.copy()
+    theirs[4, 6] = 1.6
+    (odd,) = judged(ours, theirs).disagreements
+    assert odd.near_tie is near and odd.steps == pytest.approx(margin * 255 / np.ptp(ours[4]))
+
+
 def test_the_step_of_float32_values_on_a_grid():
     values = (np.random.default_rng(0).integers(0, 256, 4000) - 128).astype(np.float32) * np.float32(0.0173)
     assert quantization_step(values.astype(np.float64)) == pytest.approx(0.0173, rel=0.02)
