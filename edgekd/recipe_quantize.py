@@ -21,6 +21,20 @@ class QuantizeStage(TrainRecipe):
     )
     weight_bits: int = Field(default=8, ge=2, le=8)
     exclude: list[str] = Field(default_factory=list, description="module names (fnmatch) that stay in float")
+    substitute: dict[
+        Literal["silu", "gelu", "hardswish"], Literal["relu", "relu6", "hardswish", "quick-gelu"]
+    ] = Field(
+        default_factory=dict,
+        description="activations exchanged for ones that integers do faster; training has to make up for them",
+    )
+
+    @field_validator("substitute", mode="after")
+    @classmethod
+    def _another(cls, value: dict[str, str]) -> dict[str, str]:
+        for old, new in value.items():
+            if old == new or (new == "quick-gelu" and old != "gelu"):
+                raise ValueError(f"{old} cannot become {new}")
+        return value
 
 
 class PtqStage(Strict):

@@ -5,13 +5,13 @@ changed; ``model.json`` stores them, and a fresh module goes through the same cu
 Neither pickle nor the pruning library is needed for that.
 
 A file may come from anywhere, so a cut can only make a network smaller: sizes shrink, integer attributes that
-exist shrink, modules that exist are skipped or split in two thin ones.
+exist shrink, modules that exist are skipped, split in two thin ones or become another activation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,6 +22,7 @@ from edgekd.models.thin import FACTORS, PassThrough, split_layer
 
 _RECORD = "_edgekd_cuts"
 _FOLDED = "_edgekd_folded"
+ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hardswish": nn.Hardswish, "silu": nn.SiLU}
 Size = int | tuple[int, ...]
 
 
@@ -33,6 +34,7 @@ class Cut(BaseModel):
         attributes: integers (or tuples of them) of a module that follow: ``{"conv1": {"out_channels": 32}}``.
         skipped: modules that now pass their input through.
         ranks: layers that became two thin ones, with the channels between them.
+        activations: modules without parameters that became another activation (:data:`ACTIVATIONS`).
         after_fold: the batch norms were folded before this step.
     """
 
@@ -42,6 +44,7 @@ class Cut(BaseModel):
     attributes: dict[str, dict[str, Size]] = Field(default_factory=dict)
     skipped: tuple[str, ...] = ()
     ranks: dict[str, int] = Field(default_factory=dict)
+    activations: dict[str, Literal["relu", "relu6", "hardswish", "silu"]] = Field(default_factory=dict)
     after_fold: bool = False
 
 
@@ -79,6 +82,10 @@ def replay_cuts(module: nn.Module, cuts: Sequence[Cut], *, where: str) -> None:
                     fault(where, f"surgery: {name} cannot have this rank", got=rank, allowed=f"1 to {limit}")
                 )
             _replace(module, name, split_layer(layer, rank), where)
+        for name, kind in cut.activations.items():
+            if next(_submodule(module, name, where).parameters(), None) is not None:
+                raise ModelError(fault(where, f"surgery: {name} is no activation", got=kind))
+            set_activation(module, name, kind)
         resize(module, cut.tensors, cut.attributes, where=where)
         record_cut(module, cut)
     forget_caches(module)
@@ -154,6 +161,11 @@ def _replace(module: nn.Module, name: str, part: nn.Module, where: str) -> None:
 def skip_module(module: nn.Module, name: str) -> None:
     """Let ``name`` pass its input through, in place; not recorded."""
     _replace(module, name, PassThrough(), "depth")
+
+
+def set_activation(module: nn.Module, name: str, kind: str) -> None:
+    """Let ``name`` be the activation ``kind``; not recorded."""
+    _replace(module, name, ACTIVATIONS[kind](), "activations")
 
 
 def split_module(module: nn.Module, name: str, rank: int) -> None:

@@ -34,7 +34,7 @@ MOVES_VALUES = frozenset(
      "__getitem__", "chunk", "split", "unbind", "max_pool2d", "channel_shuffle", "pad"}
 )  # fmt: skip
 # Nothing in the deployed network; while training they scale values, which must not be cut to the range.
-_IDENTITIES = frozenset(
+IDENTITIES = frozenset(
     {"dropout", "dropout2d", "feature_dropout", "alpha_dropout", "contiguous", "to", "float"}
 )
 _TWO_TENSORS = frozenset({"add", "mul", "matmul"})
@@ -139,7 +139,7 @@ def plan_regions(graph: CallGraph, float_layers: Collection[str] = (), style: St
     # The product of two activations is faster in float: both its sides would have to be packed at each run.
     capable = {call.index for call in integer_calls if call.op != "matmul"}.union(gates)
     return cut_regions(
-        graph, capable, fused, moves=MOVES_VALUES, transparent=_IDENTITIES, all_float=style == "weighted"
+        graph, capable, fused, moves=MOVES_VALUES, transparent=IDENTITIES, all_float=style == "weighted"
     )
 
 
@@ -152,7 +152,7 @@ def _within_regions(graph: CallGraph, regions: Regions) -> tuple[set[int], dict[
     entries: dict[Site, int] = {}
     reads: dict[int, list[Call]] = {}
     for call in graph.calls:
-        if call.op not in _IDENTITIES:
+        if call.op not in IDENTITIES:
             for value in call.inputs:
                 reads.setdefault(_source(graph, value), []).append(call)
     for call in graph.calls:
@@ -223,7 +223,7 @@ def _fused_reader(graph: CallGraph, call: Call) -> Call | None:
     """What the integer kernel of ``call`` does on the way: an activation, or a factor for each channel (layer
     scale), which the file has in its weights."""
     reader = graph.sole_consumer(call)
-    while reader is not None and reader.op in _IDENTITIES:
+    while reader is not None and reader.op in IDENTITIES:
         reader = graph.sole_consumer(reader)
     if reader is None or call.op not in FUSES_ACTIVATION:
         return None
@@ -235,7 +235,7 @@ def _fused_reader(graph: CallGraph, call: Call) -> Call | None:
 
 def _source(graph: CallGraph, value: int) -> int:
     producer = graph.producer(value)
-    if producer is not None and producer.op in _IDENTITIES and producer.inputs:
+    if producer is not None and producer.op in IDENTITIES and producer.inputs:
         return _source(graph, producer.inputs[0])
     return value
 

@@ -35,8 +35,18 @@ _COSTS: dict[str, tuple[float, float]] = {
     "avg_pool2d": (5.2, 1.0),
 }  # fmt: skip
 _RELU = 0.14
+_FREE_IN_INTEGERS = frozenset({"relu", "relu6"})
+_GELU = 0.60
 _FREE = (0.0, 0.0)
 _SOURCE, _SINK = "integers", "float"
+
+
+def price(op: str) -> float:
+    """Nanoseconds an element of an activation between two integers: in integers, or in float and back."""
+    if op in _FREE_IN_INTEGERS:
+        return 0.0
+    integer, floating = _COSTS.get(op, (math.inf, _GELU))
+    return min(integer, floating + QUANTIZE + DEQUANTIZE)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from edgekd.errors import PostconditionError, PreconditionError, fault
 from edgekd.quant.observe import observe
 from edgekd.quant.qat import QuantizedModel, prepare_qat
 from edgekd.quant.schemes import get_scheme
+from edgekd.quant.substitute import Substitutions, require_activations, substitute
 from edgekd.quant.zero_share import zero_shares
 from edgekd.recipe_stages import QuantizeStage
 from edgekd.stages.base import StageContext, StageOutcome
@@ -29,10 +30,11 @@ class Quantize:
 
     def requires(self, model: nn.Module, context: StageContext) -> None:
         require_layers(model, self.name)
+        require_activations(model, context.example, self.recipe.substitute)
         require_training(self.recipe, model, context, folded=True)
 
     def apply(self, model: nn.Module, context: StageContext) -> StageOutcome:
-        quantized = self._prepare(model.cpu(), context)
+        quantized, exchanged = self._prepare(model.cpu(), context)
         calibration = context.calibration(self.recipe.calibration_samples)
         seen = quantized.calibrate(calibration)
 
@@ -58,19 +60,23 @@ class Quantize:
             "zero_shares": zero_shares(quantized, observe(quantized, few)),
             "best_epoch": result.best_epoch,
             "criterion": result.criterion,
+            "substituted": exchanged.to_json(),
         }
-        return StageOutcome(quantized, facts, [asdict(entry) for entry in result.history])
+        history = [asdict(entry) for entry in result.history]
+        return StageOutcome(quantized, facts, history, exchanged.sentences())
 
     def attach(self, model: nn.Module, facts: dict[str, Any], context: StageContext) -> nn.Module:
-        quantized = self._prepare(model, context)
+        quantized, _ = self._prepare(model, context)
         quantized.set_phase("frozen")
         return quantized
 
-    def _prepare(self, model: nn.Module, context: StageContext) -> QuantizedModel:
-        return prepare_qat(
+    def _prepare(self, model: nn.Module, context: StageContext) -> tuple[QuantizedModel, Substitutions]:
+        exchanged = substitute(model, context.example, self.recipe.substitute)
+        quantized = prepare_qat(
             model, context.example, get_scheme(context.scheme), exclude=self.recipe.exclude,
             ranges=self.recipe.ranges, weight_bits=self.recipe.weight_bits,
         )  # fmt: skip
+        return quantized, exchanged
 
     def ensures(self, model: nn.Module) -> None:
         check_ranges(model, self.name)
