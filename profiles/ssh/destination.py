@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ class SshOptions:
     """How to reach boards. The defaults leave everything to the user's own ssh set-up.
 
     Attributes:
-        config: instead of ``~/.ssh/config``, as ``ssh -F``.
+        config: instead of ``~/.ssh/config``, as ``ssh -F``; by default what ``EDGEKD_SSH_CONFIG`` names, if set.
         python: interpreter on the board that has onnxruntime and numpy, as a path there; by default the venv
             of ``--setup-venv`` if there is one, else ``python3``.
         connect_seconds: to reach the board and log in.
@@ -70,6 +71,7 @@ def ssh_command(host: str, remote: str, options: SshOptions) -> list[str]:
         "ForwardX11": "no",
         "LogLevel": "INFO",
     }
-    config = ["-F", str(options.config)] if options.config else []
+    file = options.config or os.environ.get("EDGEKD_SSH_CONFIG")
+    config = ["-F", str(file)] if file else []
     settings = [part for key, value in fixed.items() for part in ("-o", f"{key}={value}")]
     return [options.program, *config, *settings, "-T", "--", check_host(host), remote]

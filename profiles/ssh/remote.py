@@ -10,9 +10,11 @@ from typing import Any
 from edgekd.errors import EdgeKDError
 from edgekd.profiles.process import death
 from edgekd.profiles.runner import Finished, Opened, RunSettings
+from edgekd.profiles.runtimes import RUNTIMES
 from edgekd.profiles.ssh.board import Board, BoardAnswerError, worker_error
 
 _LOAD_SECONDS = 600.0  # a slow card, a model that just fits
+_BUILD_SECONDS = 4000.0  # of an engine
 _SLACK_SECONDS = 300.0  # one inference alone may take longer than the round's budget
 
 
@@ -51,7 +53,8 @@ class RemoteRunner:
 
     def open(self) -> Opened:
         request = {"do": "open", "path": self.remote_path, "settings": asdict(self.settings)}
-        answer, _ = self._ask("loading", _LOAD_SECONDS, request)
+        seconds = _LOAD_SECONDS if RUNTIMES[self.settings.runtime].in_worker else _BUILD_SECONDS
+        answer, _ = self._ask("loading", seconds, request)
         return Opened(**answer)
 
     def round(self) -> list[float]:

@@ -155,3 +155,15 @@ def test_the_caller_is_killed(board, make_model) -> None:
     board.wait_until(lambda: "worker" in ours(board))
     process.kill()
     process.communicate()
+
+
+def test_a_program_that_measures_dies_with_us(board, make_model) -> None:
+    board.program("trtexec", 'touch "$TMPDIR/left"; touch "$HOME/builds"; exec sleep 600')
+
+    def strike() -> None:
+        board.wait_until(lambda: (board.home / "builds").exists())
+        kill(board, "guard+agent")
+
+    threading.Thread(target=strike).start()
+    with pytest.raises(EdgeKDError, match="during loading"):
+        measure_on_host({"m": make_model()}, "board", options=board.options, runtime="trtexec", **ENDLESS)

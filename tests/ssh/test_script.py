@@ -37,6 +37,13 @@ def test_a_script_runs_and_is_read(board) -> None:
     assert run_script("board", text, options=board.options) == f"it's ä {board.tmp} True\n"
 
 
+def test_through_a_jump_host(board) -> None:
+    with (board.folder / "config").open("a") as config:
+        own = (board.folder / "config").read_text().replace("Host board", "Host far")
+        config.write(f"{own}ProxyJump board\n")
+    assert run_script("far", "print(7)", options=board.options) == "7\n"
+
+
 def test_a_script_that_fails_is_one_line(board) -> None:
     with pytest.raises(HostError) as caught:
         run_script("board", "raise RuntimeError('no \x1b[2J such thing')", options=board.options)
