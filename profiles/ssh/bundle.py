@@ -16,8 +16,8 @@ _ROOTS = ("edgekd.profiles.ssh.onboard.agent", "edgekd.profiles.worker", "edgekd
 _PACKAGES = ("edgekd.profiles.runtimes",)  # chosen by name, at run time
 # Modules come from the text itself, from nowhere else: an edgekd that is installed on the board is not mixed in.
 _LOADER = """\
-import importlib.abc, importlib.util, sys
-class _Carried(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+import importlib.util, sys
+class _Carried:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] != "edgekd":
             return None

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import shutil
 import tempfile
 import time
@@ -26,7 +25,7 @@ class Folder:
     """
 
     def __init__(self) -> None:
-        name = f"{_PREFIX}{os.getpid()}-{secrets.token_hex(6)}"
+        name = f"{_PREFIX}{os.getpid()}-{os.urandom(6).hex()}"
         chosen = os.environ.get("TMPDIR")
         bases = [chosen] if chosen else ["/tmp", "/var/tmp", str(Path.home())]  # noqa: S108
         self.places = [Path(base) / name for base in bases]
