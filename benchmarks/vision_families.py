@@ -16,6 +16,7 @@ import json
 import math
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,14 @@ from edgekd.export.coverage import check_coverage
 from edgekd.export.parity import parity_of_file
 from edgekd.export.sparsity import check_sparsity
 from edgekd.export.write import ExportedFile, export_float, export_quantized
+from edgekd.models.calls import record_calls
 from edgekd.models.reparametrize import reparametrize
 from edgekd.models.torchvision_shim import ensure_torchvision_ops
 from edgekd.profiles import measure
 from edgekd.prune.apply import prune
 from edgekd.quant.qat import prepare_qat
 from edgekd.quant.schemes import get_scheme
+from edgekd.quant.substitute import substitute
 from edgekd.variants import INT8, Variant, choose, write_variants
 
 CONVOLUTIONS = (
@@ -64,6 +67,13 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--steps", type=int, default=0, help="of training before the export")
     parser.add_argument("--pretrained", action="store_true")
+    parser.add_argument(
+        "--substitute",
+        nargs="*",
+        default=[],
+        metavar="OLD=NEW",
+        help="quantize.substitute, such as silu=relu",
+    )
     parser.add_argument("--keep", type=Path, help="a folder for the ONNX files")
     parser.add_argument("--name", default="vision-families-1-thread", help="of the result file")
     options = parser.parse_args()
@@ -103,6 +113,8 @@ def one(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         export_float(model, seen[:2], float_file, opset=OPSET)
         reparametrize(model, seen[:2])
         masks = list(prune(model, PATTERN).layers)
+        if options.substitute:
+            row["substituted"] = exchange(model, seen[:2], options.substitute)
         row["fp32_export_s"] = round(time.perf_counter() - start, 1)
         start = time.perf_counter()
         quantized = prepare_qat(model, seen[:2], get_scheme("u8s8"))
@@ -145,6 +157,14 @@ def one(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     except (EdgeKDError, RuntimeError) as error:
         row["error"] = f"{type(error).__name__}: {error}"
     return row
+
+
+def exchange(model: nn.Module, example: torch.Tensor, wanted: list[str]) -> dict[str, int]:
+    """Activations of ``model`` exchanged where it has them: how many of each. Its fp32 file keeps its own."""
+    used = {call.op for call in record_calls(model, example).calls}
+    pairs = dict(pair.split("=") for pair in wanted)
+    found = substitute(model, example, {old: new for old, new in pairs.items() if old in used})
+    return dict(Counter(found.exchanged.values()))
 
 
 def build(name: str, *, pretrained: bool, folder: Path | None, steps: int) -> tuple[nn.Module, int]:
