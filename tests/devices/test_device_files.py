@@ -43,7 +43,7 @@ def test_the_boards_of_the_first_release_are_there() -> None:
         "cpu", "x86-64-avx2", "x86-64-avx512-vnni", "raspberry-pi-zero-2w", "raspberry-pi-3b-plus",
         "raspberry-pi-4b", "raspberry-pi-5", "jetson-nano", "jetson-xavier-nx", "jetson-agx-xavier",
         "jetson-orin-nano", "jetson-orin-nano-super", "jetson-orin-nx-16gb", "jetson-agx-orin", "jetson-tx2",
-        "rk3399", "rk3588",
+        "rk3399", "rk3588", "khadas-vim4", "odroid-n2plus",
     }  # fmt: skip
     assert list_devices() == SHIPPED
 
