@@ -128,7 +128,9 @@ def write(boards: list[Board], spread: float, other: float) -> None:
         mac, rest, memory = solve(each.terms, each.published)
         values = (mac, rest, 1 / memory)
         named = {name: round(float(value), 4) for name, value in zip(PARAMETERS, values, strict=True)}
-        fitted[each.core] = {**named, "spread": round(spread, 3)}
+        hardware = read_hardware(load_device(each.name))
+        near = {"ghz": hardware.clusters[0].ghz, "bandwidth": round(hardware.bandwidth, 3)}
+        fitted[each.core] = {**named, "spread": round(spread, 3), **near}
     document |= {"fitted": fitted, "spread_of_other_cores": round(other, 3)}
     file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MULTIPLY_ADDS = ("simd-fma", "simd-dot", "simd-multiply")
 LINE_BYTES = 64
+_NEAR = math.log(1.5)
 LINES_BEYOND = 1  # what leaves this cache level, counted from 0, costs bandwidth
 
 
@@ -56,6 +57,7 @@ class Calibration:
     share: of the memory bandwidth that a board's facts give.
     spread: 80 % of unseen models lie within this factor of the prediction.
     fitted: on published latencies of this very core.
+    ghz, bandwidth: of the board that they were published for, GHz and GB/s.
     """
 
     waits_mac: float
@@ -63,6 +65,13 @@ class Calibration:
     share: float
     spread: float
     fitted: bool
+    ghz: float = 0.0
+    bandwidth: float = 0.0
+
+    def covers(self, board: Hardware) -> bool:
+        """The board's clock and memory are near those that were published."""
+        pairs = ((board.clusters[0].ghz, self.ghz), (board.bandwidth, self.bandwidth))
+        return self.fitted and all(abs(math.log(ours / theirs)) < _NEAR for ours, theirs in pairs)
 
 
 @dataclass(frozen=True)
@@ -132,7 +141,7 @@ def predict(
     by = calibration(core.name)
     compute, memory = milliseconds(_work(counts.whole, core), board, threads, by)
     total = compute + memory
-    published = by.fitted and precision == "fp32" and threads == cluster.cores
+    published = by.covers(board) and precision == "fp32" and threads == cluster.cores
     spread = by.spread if published else max(by.spread, float(timing()["spread_of_other_precisions"]))
     basis = (
         f"{counts.whole.instructions / 1e6:.0f} M instructions and {_lines(counts.whole) * LINE_BYTES / 1e6:.0f} MB "
@@ -143,6 +152,8 @@ def predict(
         notes.append(
             f"no published latencies of ONNX Runtime on a {core.name}: its timings are its relatives'"
         )
+    elif not by.covers(board):
+        notes.append(f"calibrated on a {core.name} at {by.ghz:g} GHz with {by.bandwidth:.1f} GB/s of memory")
     if by.fitted and precision != "fp32":
         notes.append(f"calibrated on fp32; no published {precision} latencies of ONNX Runtime lie near")
     if threads > cluster.cores:

@@ -103,10 +103,20 @@ def test_a_board_follows_from_its_facts_without_a_fit(name, core):
     predicted = predict(counts(), spec, found, threads=None, precision="fp32")
     assert 0 < predicted.low < predicted.milliseconds < predicted.high
     assert predicted.threads == read_hardware(spec).clusters[0].cores
-    assert predicted.validated == (core in timing()["fitted"])
-    if not predicted.validated:
-        assert any("relatives" in note for note in predicted.notes)
+    if core in timing()["fitted"]:
+        assert predicted.validated == calibration(core).covers(read_hardware(spec))
+        assert predicted.validated or any("calibrated on a" in note for note in predicted.notes)
+    else:
+        assert not predicted.validated and any("relatives" in note for note in predicted.notes)
         assert predicted.high / predicted.milliseconds >= timing()["spread_of_other_cores"] - 1e-9
+
+
+def test_one_core_with_another_memory_is_predicted_and_not_called_validated():
+    """The RK3588 has the Pi 5's cores and twice its memory bandwidth."""
+    pi, rock = load_device("raspberry-pi-5"), load_device("rk3588")
+    ours, theirs = (predict(counts(), s, emulated_core(s), threads=4, precision="fp32") for s in (pi, rock))
+    assert ours.validated and not theirs.validated
+    assert theirs.milliseconds < ours.milliseconds and theirs.high / theirs.low > ours.high / ours.low
 
 
 def test_the_slower_board_of_one_core_is_slower():
