@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from architecture_table import find_architecture
 from rows import Row
@@ -29,30 +30,38 @@ _USUAL_MAC, _USUAL_MOVE = 1.5, 2.0
 def prior(name: str) -> Prior:
     """What a parameter is before the fit: a usual figure for all, nothing for what one runtime adds to it."""
     base, _, rest = name.partition("|")
-    if base in ("board", "lab"):
-        return Prior(0.0, 0.12)
+    if base == "board":
+        return Prior(0.0, 0.25)
+    if base == "lab":
+        return Prior(0.0, 0.15)
+    if base == "threads/curve":
+        return Prior(0.02, 0.03, 0.0, 0.08)
+    if base == "threads/even":
+        return Prior(0.0, 0.15, -0.2, 0.2) if rest else Prior(0.3, 0.2, 0.2, 0.8)
     if base.startswith("threads/"):
         if rest:
             return Prior(0.0, 0.05, -0.2, 0.1)
         return Prior(0.9 if base.endswith("heavy") else 0.75, 0.1, 0.3, 0.95)
     if base.startswith(("core/", "runtime/")):
-        return Prior(0.0, 0.15)
+        return Prior(0.0, 0.3)
+    if base.endswith(("/fp32", "/fp16", "/int8")):
+        return Prior(0.0, 0.25 if rest else 0.35)
     if rest:
-        return Prior(0.0, 0.35)
-    stem = base.rpartition("/")[0] if base.endswith(("/fp32", "/fp16", "/int8")) else base
-    usual = _USUAL.get(stem) or _USUAL.get(stem.split("/")[0])
+        return Prior(0.0, 0.4)
+    usual = _USUAL.get(base) or _USUAL.get(base.split("/")[0])
     if usual is None:
-        usual = _USUAL_MAC if stem.startswith("mac/") else _USUAL_MOVE
+        usual = _USUAL_MAC if base.startswith("mac/") else _USUAL_MOVE
     return Prior(math.log(usual), 0.7)
 
 
 def cases_of(rows: Sequence[Row], networks: Mapping[tuple[str, str], Workload]) -> list[Case]:
     """One case for each row, in order. A cell of many rows weighs less than as many cells of one."""
     cells = Counter(row.cell for row in rows)
+    usual = _usual_labs(rows)
     return [
         Case(
             terms=row_terms(row, networks),
-            offsets=offsets_of(row),
+            offsets=(_board(row), *(lab for lab in (_lab(row),) if lab not in usual)),
             log_seconds=math.log(row.ms / 1000),
             weight=cells[row.cell] ** -0.5,
         )
@@ -60,9 +69,26 @@ def cases_of(rows: Sequence[Row], networks: Mapping[tuple[str, str], Workload]) 
     ]
 
 
-def offsets_of(row: Row) -> tuple[str, ...]:
-    """What a row is off by as a whole: its board under its runtime, its lab."""
-    return (f"board|{row.device}|{row.runtime.chain[0]}", f"lab|{row.lab}|{row.runtime.name}|{row.precision}")
+def _board(row: Row) -> str:
+    """What a board is off by under a runtime."""
+    return f"board|{row.device}|{row.runtime.chain[0]}"
+
+
+def _lab(row: Row) -> str:
+    return f"lab|{row.lab}|{row.runtime.name}|{row.precision}"
+
+
+def _usual_labs(rows: Sequence[Row]) -> set[str]:
+    """Labs with more than half of a runtime's cells: what they are off by is the runtime's."""
+    cells = Counter(
+        (row.runtime.name, row.precision, _lab(row)) for row in {row.cell: row for row in rows}.values()
+    )
+    whole: Counter[tuple[str, str]] = Counter()
+    for (runtime, precision, _), count in cells.items():
+        whole[runtime, precision] += count
+    return {
+        lab for (runtime, precision, lab), count in cells.items() if 2 * count > whole[runtime, precision]
+    }
 
 
 def row_terms(row: Row, networks: Mapping[tuple[str, str], Workload]) -> Terms:
@@ -92,7 +118,9 @@ _TABLES: dict[int, tuple[Workload, OpTable]] = {}
 
 
 def columns_of(workload: Workload) -> OpTable:
+    """A network's operators, identical ones once with their count: the fit has less to add up."""
     key = id(workload)
     if key not in _TABLES:
-        _TABLES[key] = (workload, op_table(workload.operators))
+        counts = Counter(replace(operator, node="") for operator in workload.operators)
+        _TABLES[key] = (workload, op_table(list(counts), list(counts.values())))
     return _TABLES[key][1]

@@ -10,7 +10,8 @@ from rows import Row
 from solver import Problem, predict, solve
 
 Floats = NDArray[np.float64]
-_STEPS = 8
+_STEPS = 5
+_FOLDS = 8
 
 
 def without(
@@ -32,11 +33,11 @@ def without(
 
 
 def without_both(
-    rows: Sequence[Row], problem: Problem, start: Floats, seed: int, *, parts: int = 5
+    rows: Sequence[Row], problem: Problem, start: Floats, seed: int, *, parts: int = 4
 ) -> Floats:
     """Log seconds of each row by a fit that saw neither its board nor its family of models."""
-    boards = _deal([row.board for row in rows], seed, parts)
-    families = _deal([row.family for row in rows], seed + 1, parts)
+    boards = deal([row.board for row in rows], seed, parts)
+    families = deal([row.family for row in rows], seed + 1, parts)
     out = np.zeros(len(rows))
     for board in range(parts):
         for family in range(parts):
@@ -50,7 +51,9 @@ def without_both(
 
 def left_out(rows: Sequence[Row], problem: Problem, start: Floats, seed: int) -> Mapping[str, Floats]:
     """Log of published over predicted: on known boards (family left out), on unknown ones (both left out)."""
-    known = without(rows, problem, start, lambda row: row.family, offsets=True)
+    families = deal([row.family for row in rows], seed, _FOLDS)
+    part = {row.family: str(place) for row, place in zip(rows, families, strict=True)}
+    known = without(rows, problem, start, lambda row: part[row.family], offsets=True)
     return {
         "known": problem.target - known,
         "unknown": problem.target - without_both(rows, problem, start, seed),
@@ -71,7 +74,7 @@ def _predict(problem: Problem, theta: Floats, *, offsets: bool) -> Floats:
     return predict(problem, np.where(kept, theta, 0.0))
 
 
-def _deal(keys: Sequence[str], seed: int, parts: int) -> NDArray[np.int64]:
+def deal(keys: Sequence[str], seed: int, parts: int) -> NDArray[np.int64]:
     """Which of ``parts`` each key's rows go to."""
     names = sorted(set(keys))
     order = np.random.default_rng(seed).permutation(len(names))

@@ -108,6 +108,8 @@ def _row(entry: dict[str, str]) -> Row | None:
         return None
     if entry["precision"] not in ("fp32", "fp16", "int8"):
         return None
+    if notes.get("isa", "").startswith(("armv6", "armv7")):
+        return None  # a 32-bit system: no device here is one
     try:
         runtime = runtime_kind(_runtime(entry, notes))
     except DeviceError:
@@ -116,6 +118,10 @@ def _row(entry: dict[str, str]) -> Row | None:
     mode = _mode(spec, notes.get("power", ""))
     hardware = read_hardware(spec, mode)
     clusters = _clusters(hardware, notes.get("powersave", ""))
+    if "powersave" in notes and int(entry["threads"]) > sum(
+        each.cores for each in hardware.clusters[clusters]
+    ):
+        return None  # two threads to a core
     return Row(
         id=entry["id"],
         device=entry["device"],
@@ -126,7 +132,7 @@ def _row(entry: dict[str, str]) -> Row | None:
         clusters=clusters,
         model=entry["model"],
         shape=canonical_shape(entry["input_shape"]),
-        lab=re.sub(r"@.*", "", entry["source"])[:60],
+        lab=_lab(entry),
         ms=float(entry["latency_ms"]),
         power=notes.get("power", ""),
         trust=notes.get("trust", ""),
@@ -139,11 +145,13 @@ def _mode(spec: DeviceSpec, name: str) -> PowerMode | None:
 
 
 def _runtime(entry: dict[str, str], notes: dict[str, str]) -> str:
+    """Empty for what is not modelled: PyTorch, and other runtimes on a GPU."""
     name = entry["runtime"]
-    if notes.get("unit") == "gpu" and name == "onnxruntime":
+    gpu = notes.get("unit") == "gpu"
+    if gpu and name == "onnxruntime":
         return "onnxruntime-cuda"
-    if notes.get("unit") == "gpu" and name == "PyTorch":
-        return "none"
+    if name in ("PyTorch", "TorchScript") or (gpu and not name.startswith(("TensorRT", "onnxruntime"))):
+        return ""
     return name
 
 
@@ -154,6 +162,10 @@ def _clusters(hardware: Hardware, powersave: str) -> slice:
     if powersave.startswith("big"):
         return slice(0, big)
     return slice(big, None) if powersave.startswith("little") else _ALL
+
+
+def _lab(entry: dict[str, str]) -> str:
+    return re.sub(r"@.*", "", entry["source"])[:60]
 
 
 def _threads(entry: dict[str, str], notes: dict[str, str], hardware: Hardware, clusters: slice) -> int:

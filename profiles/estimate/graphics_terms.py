@@ -23,7 +23,7 @@ _SPARSE_CHANNELS = 256
 
 def gpu_terms(table: OpTable, gpu: Gpu, runtime: RuntimeKind, precision: str) -> Terms:
     """The terms of one inference on a GPU."""
-    terms = Terms(table.size)
+    terms = Terms(table.count)
     kinds = np.full(table.size, "fp16" if precision == "int8" else precision, dtype="<U4")
     if precision == "int8" and gpu.op8:
         kinds[covered(table, runtime)] = "int8"
@@ -56,11 +56,14 @@ def _product_terms(
     if runtime.name == "tensorrt" and gpu.kind.sparse and kind != "fp32":
         wide = np.minimum(table.depth[ops], table.columns[ops]) >= _SPARSE_CHANNELS
         flops = np.where(table.sparse[ops] & wide, flops / _SPARSE_GAIN, flops)
-    terms.add(ops, COMPUTE, flops / peak, _spread(f"mac/{family}/{kind}", runtime, gpu))
+    formats = _spread(f"mac/{family}/{kind}", runtime, gpu)
+    terms.add(ops, COMPUTE, flops / peak, [*_spread(f"mac/{family}", runtime, gpu), *formats])
     if not light:
         # However little there is to do, one multiprocessor works through the whole depth of one tile.
         tile = 2 * depth * _TILE / (peak / gpu.sms)
-        terms.add(ops, COMPUTE, tile, _spread(f"tile/{kind}", runtime, gpu))
+        terms.add(
+            ops, COMPUTE, tile, [*_spread("tile", runtime, gpu), *_spread(f"tile/{kind}", runtime, gpu)]
+        )
 
 
 def _memory(
@@ -94,5 +97,5 @@ def _peak(gpu: Gpu, kind: str) -> float:
 def _spread(name: str, runtime: RuntimeKind, gpu: Gpu) -> list[Feature]:
     """A parameter of all GPU runtimes, with what this runtime and GPUs with or without tensor cores add to it."""
     kind = "tensor" if gpu.tensor_cores else "cuda"
-    names = [name, f"{name}|{kind}", *(f"{name}|{label}" for label in runtime.chain[1:])]
+    names = [name, f"{name}|{kind}", *(f"{name}|{label}" for label in runtime.chain if label != "tensorrt")]
     return [(each, 1.0) for each in names]

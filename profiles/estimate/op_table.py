@@ -30,6 +30,7 @@ class OpTable:
         family: index into ``FAMILIES``.
         rows, columns, depth: of the matrix product that the operator is: output pixels, output channels of
             one group, terms of one sum.
+    count: how many such operators there are; identical ones may share a row.
     """
 
     family: Ints
@@ -45,6 +46,7 @@ class OpTable:
     fusable: Bools
     sparse: Bools
     half: Bools
+    count: Floats
 
     @property
     def size(self) -> int:
@@ -55,8 +57,8 @@ class OpTable:
         return np.flatnonzero(self.family == FAMILIES.index(family))
 
 
-def op_table(operators: Sequence[Operator]) -> OpTable:
-    """The columns of a workload's operators."""
+def op_table(operators: Sequence[Operator], counts: Sequence[int] | None = None) -> OpTable:
+    """The columns of a workload's operators; ``counts``: how many of each there are."""
 
     def column(values: Sequence[float]) -> Floats:
         return np.asarray(values, dtype=np.float64)
@@ -83,6 +85,7 @@ def op_table(operators: Sequence[Operator]) -> OpTable:
         fusable=flags([op.fusable for op in operators]),
         sparse=flags([op.sparse_2to4 for op in operators]),
         half=flags([op.element_bytes == 2 for op in operators]),
+        count=column(counts or [1] * len(operators)),
     )
 
 

@@ -25,5 +25,6 @@ def terms_of(
     if runtime.gpu:
         assert hardware.gpu is not None  # asked for before
         return gpu_terms(table, hardware.gpu, runtime, precision)
-    crew = crew_of(hardware, threads, static=runtime.static, clusters=clusters)
+    static = runtime.static and not hardware.clusters[0].kind.x86
+    crew = crew_of(hardware, threads, static=static, clusters=clusters)
     return cpu_terms(table, crew, runtime, precision)

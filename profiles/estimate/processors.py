@@ -25,7 +25,8 @@ class Crew:
     """The cores that run an inference, as one core's speed and how many of it.
 
     Attributes:
-        share: how many cores of this kind the crew is worth.
+        share: how many cores of this kind the crew is worth when every core takes what it can.
+        even: the same when all cores take equal parts, so that the slowest decides.
         bandwidth: GB/s that the crew moves.
     """
 
@@ -33,6 +34,7 @@ class Crew:
     ghz: float
     threads: int
     share: float
+    even: float
     bandwidth: float
     cache_kib: float
 
@@ -53,19 +55,21 @@ def crew_of(hardware: Hardware, threads: int, *, static: bool, clusters: slice =
             used.append((cluster, min(left, cluster.cores)))
             left -= used[-1][1]
     lead = used[-1][0] if static else used[0][0]
-    share = float(threads)
+    share = even = float(threads)
     if not static:
         share = sum(count * _speed(cluster) / _speed(lead) for cluster, count in used)
+        even = threads * min(_speed(cluster) for cluster, _ in used) / _speed(lead)
     alone = hardware.core_bandwidth
     if lead is not hardware.clusters[0]:
         alone = min(alone, lead.kind.bandwidth)
     bandwidth = (hardware.bandwidth**-2 + (alone * threads) ** -2) ** -0.5
-    return Crew(lead.kind, lead.ghz, threads, share, min(bandwidth, alone * threads), hardware.cache_kib)
+    bandwidth = min(bandwidth, alone * threads)
+    return Crew(lead.kind, lead.ghz, threads, share, even, bandwidth, hardware.cache_kib)
 
 
 def cpu_terms(table: OpTable, crew: Crew, runtime: RuntimeKind, precision: str) -> Terms:
     """The terms of one inference on a processor."""
-    terms = Terms(table.size)
+    terms = Terms(table.count)
     kinds = precisions(table, crew.kind, runtime, precision)
     for family in FAMILIES:
         for kind in ("fp32", "fp16", "int8"):
@@ -89,7 +93,14 @@ def _family_terms(
     style, size = crew.kind.style, _BYTES[kind]
     light = family in _LIGHT or family not in PRODUCTS
     scaling = _spread("threads/light" if light else "threads/heavy", runtime, style)
+    # Each doubling of the crew gains a little less than the one before.
     share: list[Feature] = [(name, -np.log(crew.share)) for name, _ in scaling]
+    share.append(("threads/curve", np.log(crew.share) ** 2))
+    # Between equal parts and each what it can: how much a slow cluster holds a fast one up.
+    share += [
+        (name, np.log(crew.share / crew.even))
+        for name in ("threads/even", f"threads/even|{runtime.chain[0]}")
+    ]
     core: list[Feature] = [
         (f"core/{kind}|{crew.kind.name}", 1.0),
         (f"runtime/{kind}|{runtime.name}|{style}", 1.0),
@@ -98,7 +109,9 @@ def _family_terms(
     vector = _VECTOR_BYTES * per_second
 
     def add(name: str, seconds: Floats) -> None:
-        terms.add(ops, COMPUTE, seconds, [*_spread(f"{name}/{kind}", runtime, style), *share, *core])
+        formats = _spread(f"{name}/{kind}", runtime, "")
+        plain = _spread(name, runtime, style if family in PRODUCTS else "")
+        terms.add(ops, COMPUTE, seconds, [*plain, *formats, *share, *core])
 
     if family not in PRODUCTS:
         add(f"move/{family}", (table.inputs[ops] + table.outputs[ops]) * size / vector)
@@ -129,7 +142,7 @@ def _memory(
     weights = table.weights * storage
     moved = (table.inputs + table.outputs) * storage
     moved[np.isin(table.family, [FAMILIES.index(name) for name in FREE])] = 0
-    stays = _stays(np.asarray(weights.sum()), cache)
+    stays = _stays(np.asarray((weights * table.count).sum()), cache)
     rate = crew.bandwidth * 1e9
     style = crew.kind.style
     terms.add(ops, MEMORY, weights * (1 - stays) / rate, _spread("memory/weights", runtime, style))
@@ -153,6 +166,6 @@ def _speed(cluster: CpuCluster) -> float:
 
 
 def _spread(name: str, runtime: RuntimeKind, style: str) -> list[Feature]:
-    """A parameter of all runtimes, with what this runtime and cores of this style add to it."""
-    names = [name, f"{name}|{style}", *(f"{name}|{label}" for label in runtime.chain)]
+    """A parameter of all runtimes, with what this runtime and cores of this style (if it is given) add to it."""
+    names = [name, *(f"{name}|{label}" for label in (style, *runtime.chain) if label)]
     return [(each, 1.0) for each in names]

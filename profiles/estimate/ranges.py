@@ -43,13 +43,14 @@ def range_of(
     fit: Fitted, runtime: RuntimeKind, *, style: str, precision: str, kind: str, known_board: bool
 ) -> Range:
     """The range for one estimate."""
-    low, high = _interval(fit.intervals, interval_keys(runtime, known_board=known_board, kind=kind))
+    low, high = bounds(fit.intervals, interval_keys(runtime, known_board=known_board, kind=kind))
     rows = fit.evidence.get(evidence_key(runtime, style, precision, kind), 0)
     if rows < _ENOUGH:
         low, high = low * _WIDER, high * _WIDER
     return Range(math.exp(low), math.exp(high), rows)
 
 
-def _interval(intervals: Mapping[str, Sequence[float]], keys: Sequence[str]) -> tuple[float, float]:
+def bounds(intervals: Mapping[str, Sequence[float]], keys: Sequence[str]) -> tuple[float, float]:
+    """Log factors from the narrowest set that has rows."""
     found = next((intervals[key] for key in keys if key in intervals), (-0.5, 0.5))
     return min(found[0], 0.0), max(found[1], 0.0)

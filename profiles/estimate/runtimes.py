@@ -54,7 +54,6 @@ _KINDS = (
     RuntimeKind("tflite-ruy", ("tflite", "tflite-ruy"), _TFLITE),
     RuntimeKind("armnn", ("armnn",), _TFLITE),
     RuntimeKind("openvino", ("openvino",), _ORT),
-    RuntimeKind("pytorch", ("pytorch",), _families(_WEIGHTED)),
     RuntimeKind("tnn", ("tnn",), _families(_WEIGHTED), fp16=True, static=True),
     RuntimeKind("mnn", ("mnn",), _families(_WEIGHTED), fp16=True),
     RuntimeKind("tensorrt", ("tensorrt",), _EVERY, fp16=True, gpu=True, public=True),
@@ -66,7 +65,7 @@ _ALIASES = {
     "ort": "onnxruntime", "onnx": "onnxruntime", "onnx runtime": "onnxruntime", "trt": "tensorrt",
     "tflite(ruy)": "tflite-ruy", "tflite+xnnpack": "tflite-xnnpack", "litert": "tflite-xnnpack",
     "executorch": "tflite-xnnpack", "executorch+xnnpack": "tflite-xnnpack",
-    "xnnpack end2end-bench": "tflite-xnnpack", "armnn(neon)": "armnn", "torchscript": "pytorch",
+    "xnnpack end2end-bench": "tflite-xnnpack", "armnn(neon)": "armnn",
     "onnxruntime+cuda ep": "onnxruntime-cuda", "onnxruntime+tensorrt ep": "onnxruntime-tensorrt",
 }  # fmt: skip
 

@@ -37,16 +37,25 @@ class Group:
 
 @dataclass
 class Terms:
-    """All terms of one inference. ``size``: of operators; one more stands for what is paid once."""
+    """All terms of one inference.
 
-    size: int
+    Attributes:
+        count: how many of each operator there are; one operator more stands for what is paid once.
+    """
+
+    count: Floats
     groups: list[Group] = field(default_factory=list)
 
+    @property
+    def size(self) -> int:
+        return len(self.count)
+
     def add(self, ops: Ints, slot: int, seconds: Floats, features: Sequence[Feature]) -> None:
-        """Terms of nothing are left out."""
+        """Terms of nothing are left out. ``seconds``: of one such operator."""
         kept = seconds > 0
         if kept.any():
-            self.groups.append(Group(ops[kept], slot, seconds[kept], tuple(features)))
+            seconds = seconds[kept] * np.append(self.count, 1.0)[ops[kept]]
+            self.groups.append(Group(ops[kept], slot, seconds, tuple(features)))
 
     def once(self, seconds: float, features: Sequence[Feature]) -> None:
         """Paid once an inference."""
