@@ -54,7 +54,12 @@ def align_channels(proto: onnx.ModelProto, multiples: Multiples) -> int:
     Run it while weights are int8 and biases still float.
     """
     densify_groups(proto, multiples.products_per_group)
-    _pad_images(proto, multiples)
+    widened = _widen(proto, multiples)
+    _pad_images(proto, multiples)  # a first layer of few outputs may just have got enough
+    return widened
+
+
+def _widen(proto: onnx.ModelProto, multiples: Multiples) -> int:
     classes = ChannelClasses(proto)
     layouts = _layouts(classes, multiples)
     widened = sum(-1 in layout for layout in layouts.values())

@@ -130,6 +130,19 @@ def test_concatenated_channels_are_padded_where_groups_of_four_stay_together(
     assert groups(path) == [expected]
 
 
+def test_an_image_is_padded_for_a_first_layer_that_was_widened(tmp_path: Path) -> None:
+    """8 outputs are too few for the fast convolution; the depthwise layer behind makes 16 of them."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.ReLU(),
+        nn.Conv2d(8, 6, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5),
+    )  # fmt: skip
+    path = written(net, tmp_path / "q.onnx")
+    first = next(iter(stored_weights(load_onnx(path))))
+    assert first.values.shape == (16, 4, 3, 3) and not first.values[8:].any() and not first.values[:, 3].any()
+    assert operators(path)["Pad"] == 1
+
+
 def test_narrow_groups_are_written_dense(tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = written(Grouped(), tmp_path / "q.onnx")
