@@ -14,14 +14,11 @@ take longer by Amdahl's law: a share far below 1 says that lines wait for the me
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from edgekd.profiles.emulation.calibration import Calibration, calibration, speed_up, timing
 from edgekd.profiles.emulation.counts import Counts, Region, classes
 from edgekd.profiles.estimate.hardware import Hardware, read_hardware
 from edgekd.profiles.predicted import OperatorTime
@@ -32,7 +29,6 @@ if TYPE_CHECKING:
 
 MULTIPLY_ADDS = ("simd-fma", "simd-dot", "simd-multiply")
 LINE_BYTES = 64
-_NEAR = math.log(1.5)
 LINES_BEYOND = 1  # what leaves this cache level, counted from 0, costs bandwidth
 
 
@@ -48,30 +44,6 @@ class Work:
     mac_cycles: float
     other_cycles: float
     lines: float
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Attributes:
-    waits_mac, waits_other: real cycles over published ones.
-    share: of the memory bandwidth that a board's facts give.
-    spread: 80 % of unseen models lie within this factor of the prediction.
-    fitted: on published latencies of this very core.
-    ghz, bandwidth: of the board that they were published for, GHz and GB/s.
-    """
-
-    waits_mac: float
-    waits_other: float
-    share: float
-    spread: float
-    fitted: bool
-    ghz: float = 0.0
-    bandwidth: float = 0.0
-
-    def covers(self, board: Hardware) -> bool:
-        """The board's clock and memory are near those that were published."""
-        pairs = ((board.clusters[0].ghz, self.ghz), (board.bandwidth, self.bandwidth))
-        return self.fitted and all(abs(math.log(ours / theirs)) < _NEAR for ours, theirs in pairs)
 
 
 @dataclass(frozen=True)
@@ -107,24 +79,6 @@ def milliseconds(found: Work, board: Hardware, threads: int, by: Calibration) ->
     """Time in the core and time for memory."""
     multiply, other, memory = terms(found, board, threads)
     return by.waits_mac * multiply + by.waits_other * other, memory / by.share
-
-
-def speed_up(threads: int) -> float:
-    """Of several threads over one, by Amdahl's law; fitted to the published 1.71, 2.27, 2.53 of a Raspberry Pi 4."""
-    serial = float(timing()["serial_share"])
-    return 1.0 / (serial + (1.0 - serial) / threads)
-
-
-def calibration(core: str) -> Calibration:
-    """Of a core by its name, such as ``Cortex-A72``."""
-    fitted = timing()["fitted"]
-    if core in fitted:
-        return Calibration(**fitted[core], fitted=True)
-    names = ("waits_mac", "waits_other", "share")
-    mean = {
-        name: math.exp(sum(math.log(row[name]) for row in fitted.values()) / len(fitted)) for name in names
-    }
-    return Calibration(**mean, spread=float(timing()["spread_of_other_cores"]), fitted=False)
 
 
 def predict(
@@ -196,11 +150,3 @@ def _work(region: Region, core: EmulatedCore) -> Work:
 
 def _lines(region: Region) -> int:
     return sum(region.lines[LINES_BEYOND])
-
-
-@cache
-def timing() -> Mapping[str, Any]:
-    """Published cycles and fitted parameters."""
-    text = resources.files("edgekd.profiles.emulation").joinpath("timing.json").read_text(encoding="utf-8")
-    document: Mapping[str, Any] = json.loads(text)
-    return document

@@ -7,19 +7,10 @@ import math
 import pytest
 
 from edgekd.device import load_device, parse_device
+from edgekd.profiles.emulation.calibration import Calibration, calibration, speed_up, timing
 from edgekd.profiles.emulation.cores import emulated_core, present_board
 from edgekd.profiles.emulation.counts import Counts, OperatorCounts, Region
-from edgekd.profiles.emulation.model import (
-    Calibration,
-    Work,
-    calibration,
-    milliseconds,
-    predict,
-    speed_up,
-    terms,
-    timing,
-    work,
-)
+from edgekd.profiles.emulation.model import Work, milliseconds, predict, terms, work
 from edgekd.profiles.estimate.hardware import read_hardware
 
 FMLA, ADD = 0x4F821020, 0x8B020820
