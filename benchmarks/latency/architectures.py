@@ -31,6 +31,7 @@ from benchmarks.latency.architecture_table import (
     write_architectures,
 )
 from benchmarks.latency.ncnn_param import read_param
+from benchmarks.latency.nets.totals import stated_totals
 from edgekd.profiles.estimate.operators import Workload
 from edgekd.profiles.estimate.workload import read_workload
 
@@ -52,8 +53,9 @@ def main() -> None:
         if wanted and re.fullmatch(options.only, model):
             built = {**_of_ncnn(model, wanted, options.ncnn), **_of_definition(model, wanted, options)}
             for shape in wanted:
-                if (f"{model}@ncnn", shape) in built:
-                    built.setdefault((model, shape), built[f"{model}@ncnn", shape])
+                instead = built.get((f"{model}@ncnn", shape)) or stated_totals(model, shape)
+                if instead is not None:
+                    built.setdefault((model, shape), instead)
             write_architectures({**_table(), **built})  # another process may have written meanwhile
             _show(built)
     table = _table()

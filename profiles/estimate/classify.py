@@ -25,7 +25,7 @@ def classify(graph: Graph, index: Index, node: Node, *, batch: int) -> Operator:
         return Operator(**base, **_product(graph, node, batch))
     if node.op in _ATTENTION:
         return Operator(**base, **_attention(graph, node))
-    shape = graph.shapes[node.outputs[0]]
+    shape = graph.shapes[next(name for name in node.outputs if name in graph.shapes)]
     sizes: dict[str, Any] = {"family": family_of(node.op)}
     if len(shape) >= 2:
         height, width = (*shape[2:], 1, 1)[:2]
@@ -104,7 +104,7 @@ def _product(graph: Graph, node: Node, batch: int) -> dict[str, Any]:
         return _einsum(graph, node, batch)
     left, after = _shape(graph, node.inputs[0]), graph.shapes[node.outputs[0]]
     terms = left[-2] if node.attributes.get("transA") and len(left) > 1 else left[-1]
-    columns = after[-1]
+    columns = after[-1] if after else 1
     rows = math.prod(after) // max(1, columns)
     sizes = {"macs": rows * columns * terms, "channels_in": terms, "channels_out": columns}
     weight = graph.weights.get(node.inputs[1])

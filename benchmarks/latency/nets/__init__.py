@@ -13,6 +13,7 @@ def find_net(model: str, yolov7: Path | None) -> tuple[str, Callable[[tuple[int,
         efficientvit,
         listed,
         mlperf,
+        mnasfpn,
         packages,
         segmentation,
         ssd,
@@ -22,6 +23,9 @@ def find_net(model: str, yolov7: Path | None) -> tuple[str, Callable[[tuple[int,
 
     found = [
         listed.find(model, yolov7),
-        *(home.find(model) for home in (packages, yolox, yolov4, ssd, segmentation, mlperf, efficientvit)),
+        *(
+            home.find(model)
+            for home in (packages, yolox, yolov4, ssd, segmentation, mlperf, mnasfpn, efficientvit)
+        ),
     ]
     return next((entry for entry in found if entry is not None), None)

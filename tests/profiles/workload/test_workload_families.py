@@ -100,3 +100,17 @@ def test_sizes_that_depend_on_data_are_guessed_and_said(write_onnx: WriteOnnx) -
     workload = read_workload(path)
     assert workload.operators[0].dynamic and workload.operators[0].output_elements == 200
     assert "taken as 100" in workload.notes[0]
+
+
+def test_a_recurrent_layer_whose_first_output_nobody_wants(write_onnx: WriteOnnx) -> None:
+    node = '"", y = GRU <hidden_size = 4> (x, w, r)'
+    weights = {"w": np.ones((1, 12, 8), np.float32), "r": np.ones((1, 12, 4), np.float32)}
+    path = write_onnx("(float[5,1,8] x) => (float[1,1,4] y)", node, weights)
+    (only,) = read_workload(path, batch=5).operators
+    assert (only.family, only.macs) == ("recurrent", 5 * 12 * (8 + 4))
+
+
+def test_a_product_of_two_vectors(write_onnx: WriteOnnx) -> None:
+    path = write_onnx("(float[3] x, float[3] z) => (float y)", "y = MatMul (x, z)")
+    (only,) = read_workload(path, batch=3).operators
+    assert (only.family, only.macs) == ("attention", 3)
