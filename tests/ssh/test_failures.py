@@ -11,6 +11,7 @@ import pytest
 from edgekd.errors import EdgeKDError, HostError
 from edgekd.profiles.ssh import SshOptions, link, measure_on_host, remote
 from edgekd.profiles.ssh.board import Board as Connection
+from edgekd.profiles.ssh.bundle import program
 from edgekd.profiles.ssh.failures import login_failure, lost
 
 QUICK = {"rounds": 2, "runs": 5, "warmup": 1, "resume": False}
@@ -112,13 +113,16 @@ def test_an_abandoned_folder_is_removed_by_the_next_agent(board) -> None:
         (board.tmp / name).rmdir()
 
 
-def test_a_silent_caller_is_gone(board, monkeypatch) -> None:
-    """The network may be cut so that neither side hears of it: who says nothing for the lease's time is gone."""
-    text = "edgekd.profiles.ssh.board.program"
-    program = Connection.__init__.__globals__["program"]
+@pytest.fixture
+def short_lease(monkeypatch) -> None:
     monkeypatch.setattr(
-        text, lambda entry: program(entry).replace("LEASE_SECONDS = 120", "LEASE_SECONDS = 1")
+        "edgekd.profiles.ssh.board.program",
+        lambda entry: program(entry).replace("LEASE_SECONDS = 120", "LEASE_SECONDS = 1"),
     )
+
+
+def test_a_silent_caller_is_gone(board, monkeypatch, short_lease) -> None:
+    """The network may be cut so that neither side hears of it: who says nothing for the lease's time is gone."""
     monkeypatch.setattr(link, "_BEAT_SECONDS", 1000.0)
     with (
         Connection("board", board.options) as there,
@@ -128,13 +132,14 @@ def test_a_silent_caller_is_gone(board, monkeypatch) -> None:
         there.link.line(60)
 
 
-def test_signs_of_life_keep_the_agent(board, make_model, monkeypatch) -> None:
-    """Beats go between all requests, also before the program is there to read them."""
-    monkeypatch.setattr(link, "_BEAT_SECONDS", 0.001)
-    assert (
-        measure_on_host({"m": make_model()}, "board", options=board.options, **QUICK).reports["m"].samples
-        == 10
-    )
+def test_signs_of_life_keep_the_agent(board, make_model, monkeypatch, short_lease) -> None:
+    """Also from before the program is there to read them, and through a round that is longer than the lease."""
+    monkeypatch.setattr(link, "_BEAT_SECONDS", 0.05)
+    found = measure_on_host(
+        {"m": make_model()}, "board", rounds=1, runs=10**9, warmup=0, max_seconds_per_round=1.5, resume=False,
+        options=board.options,
+    )  # fmt: skip
+    assert found.reports["m"].samples > 1
 
 
 def test_what_ssh_says_is_put_into_one_line() -> None:

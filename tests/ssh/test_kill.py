@@ -5,6 +5,7 @@ That nothing stays is what the fixture ``board`` asserts after each test.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -57,6 +58,14 @@ def ours(board) -> dict[str, int]:
         if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"ssh\0"):
             parts["ssh"] = int(child)
     return parts
+
+
+def open_files(pid: int) -> list[str]:
+    names = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            names.append(str(link.readlink()))
+    return names
 
 
 def kill(board, parts: str) -> None:
@@ -119,7 +128,12 @@ CUT = "board: edgekd's agent on the board was killed, or the connection cut, dur
     ],
 )
 def test_something_dies(board, make_model, point: str, parts: str, told: str) -> None:
-    error = measured(board, make_model(size=700), point, lambda: kill(board, parts))
+    def strike() -> None:
+        if point == "copying":  # what is sent has arrived there, at least in part
+            board.wait_until(lambda: any(str(board.tmp) in name for name in open_files(ours(board)["agent"])))
+        kill(board, parts)
+
+    error = measured(board, make_model(size=700), point, strike)
     assert re.search(told.format(point=point), str(error)), error
     assert "\n" not in str(error)
 
@@ -131,7 +145,7 @@ def test_something_dies_while_files_have_names(board, make_model, point: str, pa
     """External data are found by their names: until they are loaded they lie in a folder on the board."""
 
     def strike() -> None:
-        assert [path.name for path in board.tmp.rglob("model.onnx")] == ["model.onnx"]
+        board.wait_until(lambda: list(board.tmp.rglob("model.onnx")))
         kill(board, parts)
 
     measured(board, make_model(size=700, external="w.data"), point, strike)
