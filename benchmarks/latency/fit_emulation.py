@@ -66,11 +66,28 @@ def main() -> None:
     spread = math.exp(math.hypot(float(np.quantile(np.abs(np.log1p(everything)), QUANTILE)), LABORATORY))
     other = other_cores(boards)
     print(f"80 % range: a factor of {spread:.2f}; of a core without published rows {other:.2f}")
+    unseen(boards)
     if options.write:
         write(boards, spread, other)
 
 
-def board(name: str) -> Board:
+def unseen(boards: list[Board]) -> None:
+    """Rows that no fit saw: another core of the same kind, and int8."""
+    fitted = {each.core: solve(each.terms, each.published) for each in boards}
+    for name, precision, by in (
+        ("jetson-orin-nano", "fp32", "Cortex-A76"),
+        ("raspberry-pi-5", "int8", "Cortex-A76"),
+    ):
+        rows = board(name, precision)
+        if len(rows.models):
+            errors = rows.predicted(fitted[by]) / rows.published - 1
+            print(f"\nnot fitted: {name} ({rows.core}), {precision}, by the parameters of {by}")
+            for model, real, error in zip(rows.models, rows.published, errors, strict=True):
+                print(f"  {model:24} {real:12.1f} {real * (1 + error):12.1f} {error:+7.1%}")
+            print(f"  {summary(errors)}")
+
+
+def board(name: str, precision: str = "fp32") -> Board:
     """The board's published rows whose models were counted."""
     spec = load_device(name)
     core, hardware = emulated_core(spec), read_hardware(spec)
@@ -87,7 +104,9 @@ def board(name: str) -> Board:
             ):
                 found = stored_work(known["whole"], core.style)
                 models.append(row["model"])
-                terms.append(emulation.terms(found, hardware, int(row["threads"])))
+                terms.append(
+                    emulation.terms(found, hardware, int(row["threads"] or hardware.clusters[0].cores))
+                )
                 published.append(float(row["latency_ms"]))
     return Board(name, core.name, tuple(models), np.array(terms), np.array(published))
 
