@@ -10,13 +10,14 @@ was asked (it passes ``num_bits`` to a function whose parameter is ``bits``).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from edgekd.errors import PostconditionError, fault
 from edgekd.quant.absorb import find_pairs, move_scale, same_function
+from edgekd.quant.listening import see_inputs
 from edgekd.quant.weight_blocks import Blocks
 
 _EXPONENTS = tuple(k / 20 for k in range(20))
@@ -94,18 +95,9 @@ def _inputs(model: nn.Module, layers: Sequence[str], batches: Sequence[Tensor]) 
     kept: dict[str, list[Tensor]] = {name: [] for name in layers}
     share = max(1, _ROWS // len(batches))
 
-    def see(name: str) -> Any:
-        def hook(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-            x = args[0].detach().float().flatten(0, -2)
-            kept[name].append(x[:: max(1, len(x) // share)][:share].clone())
+    def keep(name: str, x: Tensor) -> None:
+        x = x.float().flatten(0, -2)
+        kept[name].append(x[:: max(1, len(x) // share)][:share].clone())
 
-        return hook
-
-    handles = [model.get_submodule(name).register_forward_pre_hook(see(name)) for name in layers]
-    try:
-        for batch in batches:
-            model(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    see_inputs(model, batches, {name: partial(keep, name) for name in layers})
     return {name: torch.cat(vectors) for name, vectors in kept.items()}

@@ -10,8 +10,7 @@ none for torch 2.13; so the arithmetic is here, and ``alpha="auto"`` searches pe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from edgekd.errors import PostconditionError, fault
 from edgekd.quant.absorb import Pair, find_pairs, move_scale, rows, same_function
+from edgekd.quant.listening import listening
 
 _ALPHAS = tuple(k / 10 for k in range(1, 10))
 _ROWS = 512  # input vectors kept per layer for the search
@@ -115,17 +115,7 @@ def _inputs(
 
         return see
 
-    with _hooked([(model.get_submodule(pair.readers[0]), hook(pair)) for pair in pairs]):
+    with listening([(model.get_submodule(pair.readers[0]), hook(pair)) for pair in pairs]):
         for batch in batches:
             model(batch)
     return largest, {pair: torch.cat(vectors) for pair, vectors in kept.items()}
-
-
-@contextmanager
-def _hooked(hooks: Sequence[tuple[nn.Module, Any]]) -> Iterator[None]:
-    handles = [layer.register_forward_pre_hook(hook) for layer, hook in hooks]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatch
+from functools import partial
 from typing import Literal
 
 import torch
@@ -21,6 +22,7 @@ from edgekd.errors import PreconditionError, RecipeError, fault, nearest
 from edgekd.models.calls import record_calls
 from edgekd.quant.awq import scale_channels, shrink_ranges
 from edgekd.quant.compressor import weight_rounding
+from edgekd.quant.listening import see_inputs
 from edgekd.quant.weight_blocks import Blocks, hold
 
 Algorithm = Literal["rtn", "gptq", "awq"]
@@ -106,7 +108,10 @@ def quantize_weights(
         for start in range(0, len(layers), _AT_ONCE):
             names = layers[start : start + _AT_ONCE]
             solvers = {name: solver(modules[name], modules[name].weight.data, "cpu") for name in names}
-            _collect(model, {name: modules[name] for name in names}, solvers, batches)
+            # Second moments of what each layer reads; the layers before these are rounded already.
+            see_inputs(
+                model, batches, {name: partial(each.add_batch, out=None) for name, each in solvers.items()}
+            )
             for name in names:
                 hold(modules[name], _solved(name, modules[name], solvers[name], bits, group_size, symmetric))
             done(start + len(names))
@@ -118,23 +123,6 @@ def quantize_weights(
     for count, name in enumerate(layers, 1):
         hold(modules[name], rounded(modules[name].weight, quantiles.get(name, 1.0)))
         done(count)
-
-
-def _collect(
-    model: nn.Module, modules: dict[str, nn.Linear], solvers: dict[str, object], batches: Sequence[Tensor]
-) -> None:
-    """Second moments of what each layer reads; layers before them are rounded already."""
-
-    def see(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        return lambda layer, args, output: solvers[name].add_batch(args[0].detach(), output)  # type: ignore[attr-defined]
-
-    handles = [layer.register_forward_hook(see(name)) for name, layer in modules.items()]
-    try:
-        for batch in batches:
-            model(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _solved(

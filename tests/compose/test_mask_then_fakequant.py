@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,14 +9,6 @@ from torch.nn.utils import parametrize
 
 from edgekd.prune.apply import attach, check_masks, freeze_masks, masked_layers, prune
 from edgekd.prune.check import violations
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class SymmetricInt8(nn.Module):
