@@ -4,8 +4,12 @@ The file is masked 2:4, quantized, exported and read back; then the choice that 
 a mix, float) is made by the same code, and the speed of what it chose stands beside that of the integers.
 
 The weights are random unless ``--pretrained`` (kernels do not care). Batch norms get the statistics of real
-images and the classifier is fitted to them by least squares; ``--steps`` trains a little before. A random
-network still turns one rounding into another answer, so judge the top-1 agreement on trained weights.
+images; ``--last`` steps train the last block, what is behind it and the classifier on Fashion-MNIST; then the
+classifier is fitted by least squares, to other pictures than those that judge. ``--steps`` trains everything.
+
+Agreement: the file's top-1 against two simulations in torch, fake-quant (what training sees) and the integers of
+the runtime to the last bit (:mod:`edgekd.quant.exact`). A random network enlarges one value that was rounded the
+other way until the answer differs, so the first says more about the network than about the file.
 Latency: one thread, both files in processes of their own, rounds interleaved.
 """
 
@@ -20,22 +24,26 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from conditions import write
 from photos import photos
 from torch import nn
 
+from edgekd.blocks import block_of
 from edgekd.errors import EdgeKDError
 from edgekd.export.coverage import check_coverage
-from edgekd.export.parity import parity_of_file
+from edgekd.export.parity import parity
 from edgekd.export.sparsity import check_sparsity
 from edgekd.export.write import ExportedFile, export_float, export_quantized
 from edgekd.models.calls import record_calls
 from edgekd.models.reparametrize import reparametrize
 from edgekd.models.torchvision_shim import ensure_torchvision_ops
 from edgekd.profiles import measure
+from edgekd.profiles.session import open_session, run_batches
 from edgekd.prune.apply import prune
-from edgekd.quant.qat import prepare_qat
+from edgekd.quant.exact import ExactTwin
+from edgekd.quant.qat import QuantizedModel, prepare_qat
 from edgekd.quant.schemes import get_scheme
 from edgekd.quant.substitute import substitute
 from edgekd.variants import INT8, Variant, choose, write_variants
@@ -66,6 +74,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--steps", type=int, default=0, help="of training before the export")
+    parser.add_argument("--last", type=int, default=0, help="steps of training the last block alone")
+    parser.add_argument("--agreement-only", action="store_true", help="no latency")
     parser.add_argument("--pretrained", action="store_true")
     parser.add_argument(
         "--substitute",
@@ -105,7 +115,8 @@ def one(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """One model's row; a failure is a row that says why."""
     row: dict[str, Any] = {}
     try:
-        model, size = build(name, pretrained=options.pretrained, folder=options.photos, steps=options.steps)
+        model, size = build(name, pretrained=options.pretrained, folder=options.photos, steps=options.steps,
+                            last=options.last)  # fmt: skip
         seen = torch.from_numpy(photos(size, 32, options.photos, seed=1)[0])
         row["size"] = size
         float_file, integer_file = folder / f"{name}-fp32.onnx", folder / f"{name}-int8.onnx"
@@ -138,6 +149,8 @@ def one(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         row["mb"] = [round(file.stat().st_size / 1e6, 2) for file in (float_file, integer_file)]
         if options.images:
             row["agreement"] = agreement(quantized, integer_file, size, options)
+        if options.agreement_only:
+            return row
         trained = Variant(INT8, quantized, ExportedFile(integer_file, OPSET, "", integer_file.stat().st_size))
         tried = write_variants(trained, seen[:2], folder, opset=OPSET, metadata={}, threads=1)
         files = {"baseline": float_file, **{variant.name: variant.file.path for variant in tried}}
@@ -167,7 +180,9 @@ def exchange(model: nn.Module, example: torch.Tensor, wanted: list[str]) -> dict
     return dict(Counter(found.exchanged.values()))
 
 
-def build(name: str, *, pretrained: bool, folder: Path | None, steps: int) -> tuple[nn.Module, int]:
+def build(
+    name: str, *, pretrained: bool, folder: Path | None, steps: int, last: int = 0
+) -> tuple[nn.Module, int]:
     """The timm model in eval mode, and its native resolution."""
     import timm
 
@@ -185,6 +200,9 @@ def build(name: str, *, pretrained: bool, folder: Path | None, steps: int) -> tu
         with torch.no_grad():
             if norms:
                 model.train()(inputs[:32])
+        if last:
+            train_last_block(model.eval(), size, last, folder)
+        with torch.no_grad():
             fit_classifier(model.eval(), inputs, labels)
     return model.eval(), size
 
@@ -197,16 +215,39 @@ def train(model: nn.Module, size: int, steps: int, folder: Path | None) -> None:
             model.eval()(torch.zeros(2, 3, small, small))
     except (AssertionError, RuntimeError):
         small = size
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
-    inputs, labels = (torch.from_numpy(part) for part in photos(small, 16 * steps, folder, seed=4))
-    model.train()
-    for batch, wanted in zip(inputs.split(16), labels.split(16), strict=True):
-        answer = model(batch)
+    descend(model.train(), torch.optim.AdamW(model.parameters(), 1e-3), small, steps, 16, folder)
+
+
+def descend(
+    model: nn.Module, optimizer: torch.optim.Optimizer, size: int, steps: int, batch: int, folder: Path | None
+) -> None:
+    """Cross-entropy of every answer that the model gives."""
+    inputs, labels = (torch.from_numpy(part) for part in photos(size, batch * steps, folder, seed=4))
+    for given, wanted in zip(inputs.split(batch), labels.split(batch), strict=True):
+        answer = model(given)
         answers = answer if isinstance(answer, (tuple, list)) else (answer,)
         loss = torch.stack([nn.functional.cross_entropy(each, wanted) for each in answers]).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+
+
+def train_last_block(model: nn.Module, size: int, steps: int, folder: Path | None) -> None:
+    """Batch norms keep their statistics; the gradient stops at the last block's input."""
+    layers = [
+        name
+        for name, layer in model.named_modules()
+        if isinstance(layer, (nn.Conv2d, nn.Linear))
+        and getattr(layer, "out_features", 0) != model.num_classes
+    ]
+    last = block_of(layers[-1])
+    behind = False
+    for name, parameter in model.named_parameters():
+        behind = behind or name.startswith(f"{last}.")
+        parameter.requires_grad_(behind)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    descend(model, torch.optim.AdamW(trained, 2e-3), size, steps, 8, folder)
+    model.requires_grad_(True)
 
 
 def fit_classifier(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> None:
@@ -235,17 +276,29 @@ def fit_classifier(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor)
 
 
 def agreement(
-    quantized: nn.Module, file: Path, size: int, options: argparse.Namespace
+    quantized: QuantizedModel, file: Path, size: int, options: argparse.Namespace
 ) -> dict[str, float | int]:
-    images, _ = photos(size, options.images, options.photos, seed=3)
-
-    @torch.no_grad()
-    def answer(batch: Any) -> Any:
-        return quantized.eval()(torch.from_numpy(batch)).numpy()
-
-    quantized.set_phase("frozen")  # type: ignore[operator]
-    found = parity_of_file(file, answer, (images[k : k + 20] for k in range(0, len(images), 20)))
-    return {"samples": found.samples, "top1": found.agreement, "max_abs_diff": found.max_abs_diff}
+    images, labels = photos(size, options.images, options.photos, seed=3)
+    quantized.set_phase("frozen")
+    exact = ExactTwin(quantized, torch.from_numpy(images[:2]))
+    answers: dict[nn.Module, list[np.ndarray]] = {quantized.eval(): [], exact: []}
+    session, written = open_session(file, threads=1), []
+    with torch.no_grad():
+        for k in range(0, len(images), 20):
+            written.append(run_batches(session, images[k : k + 20]))
+            for model, found in answers.items():
+                found.append(model(torch.from_numpy(images[k : k + 20])).numpy())
+    logits = np.concatenate(written)
+    fake, integers = (parity(np.concatenate(found), logits) for found in answers.values())
+    ordered = np.sort(logits, 1)
+    margin = ordered[:, -1] - ordered[:, -2]
+    differ = np.concatenate(answers[exact]).argmax(1) != logits.argmax(1)
+    return {
+        "samples": integers.samples, "top1": integers.agreement, "max_abs_diff": integers.max_abs_diff,
+        "top1_fake_quant": fake.agreement, "max_abs_diff_fake_quant": fake.max_abs_diff,
+        "accuracy": float((logits.argmax(1) == labels).mean()), "median_margin": float(np.median(margin)),
+        "largest_margin_of_a_difference": float(margin[differ].max(initial=0)),
+    }  # fmt: skip
 
 
 def table(rows: dict[str, Any]) -> str:
@@ -256,6 +309,12 @@ def table(rows: dict[str, Any]) -> str:
     for name, row in rows.items():
         if "error" in row:
             lines.append(f"{name:32} {row['error'][:80]}")
+            continue
+        if "deployed" not in row:
+            found = row["agreement"]
+            lines.append(
+                f"{name:32} agreement {found['top1']:.3f}, fake-quant {found['top1_fake_quant']:.3f}"
+            )
             continue
         macs = [f"{row[rule]['mac_coverage']:6.3f}" if row[rule]["mac_coverage"] is not None else "     ?"
                 for rule in ("x86", "arm")]  # fmt: skip
