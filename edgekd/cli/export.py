@@ -14,7 +14,12 @@ def export(
     model: Annotated[
         str, typer.Argument(help="timm:NAME[@FILE|@random], torch:FILE.py:FACTORY[@FILE], a saved directory.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The ONNX file to write.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", help="The ONNX file to write; .pte is for ExecuTorch, .tflite for LiteRT."
+        ),
+    ],
     device: Annotated[str, typer.Option(help="Chooses the opset that the device's runtime loads.")] = "cpu",
     opset: Annotated[int | None, typer.Option(help="Instead of the device's.")] = None,
     size: Annotated[int | None, typer.Option(help="Input side, pixels; unset: the model's own.")] = None,
@@ -51,6 +56,9 @@ def export(
             raise OutputError(fault(str(beside), "is another model's tokenizer", fix=fix))
         write_text(beside, content)
     example = torch.from_numpy(loaded.preprocess.example(2))
+    if output.suffix in (".pte", ".tflite"):
+        _write_program(loaded.module, example, output, json_to)
+        return
     file = export_float(
         loaded.module, example, output, opset=opset or spec.opset_export,
         metadata={"preprocess": loaded.preprocess.model_dump_json()},
@@ -71,3 +79,15 @@ def export(
                    f"{loaded.classes} classes, weights: {loaded.weights}")  # fmt: skip
         for note in facts["notes"]:
             typer.echo(f"note: {note}", err=True)
+
+
+def _write_program(module: Any, example: Any, output: Path, json_to: str | None) -> None:
+    """The same float network for another runtime, to be measured beside the ONNX file."""
+    from dataclasses import asdict
+
+    from edgekd.export.programs import export_program
+
+    file = export_program(module, example, output)
+    if not write_result({**asdict(file), "path": str(file.path)}, json_to):
+        typer.echo(f"{output}: for {file.runtime}, {file.size_bytes / 1e6:.2f} MB, batch 1, "
+                   f"answers within {file.max_abs_diff:.1e} of the network")  # fmt: skip

@@ -44,23 +44,31 @@ def load(path: Path, settings: RunSettings) -> Loaded:
     needed("executorch.extension.pybindings.portable_lib", _EXTRA)._unsafe_reset_threadpool(settings.threads)
     with contextlib.suppress(ImportError):  # registers what int8 files have at their edges
         import_module("executorch.kernels.quantized")
-    method = _method(path)
+    program = _program(path)
     feeds = random_inputs(
-        _inputs(path, method.metadata), batch=settings.batch, shape=settings.shape, seed=settings.seed
+        _inputs(path, program.metadata(_METHOD)),
+        batch=settings.batch,
+        shape=settings.shape,
+        seed=settings.seed,
     )
     tensors = [torch.from_numpy(values) for values in feeds.values()]
 
     def caller(fresh: Any) -> Call:
-        return lambda: fresh.execute(tensors)
+        method = fresh.load_method(_METHOD)
+
+        def infer(program: Any = fresh) -> object:  # a method reads from its program, which must outlive it
+            return method.execute(tensors)
+
+        return infer
 
     return Loaded(
-        caller(method),
+        caller(program),
         {name: list(values.shape) for name, values in feeds.items()},
-        stream=lambda: caller(_method(path)),
+        stream=lambda: caller(_program(path)),
     )
 
 
-def _method(path: Path) -> Any:
+def _program(path: Path) -> Any:
     program = needed("executorch.runtime", _EXTRA).Runtime.get().load_program(str(path))
     if _METHOD not in program.method_names:
         raise ModelFileError(
@@ -68,7 +76,7 @@ def _method(path: Path) -> Any:
                 str(path), "has no such method", got=_METHOD, allowed=", ".join(sorted(program.method_names))
             )
         )
-    return program.load_method(_METHOD)
+    return program
 
 
 def _inputs(path: Path, meta: Any) -> list[Any]:

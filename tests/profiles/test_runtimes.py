@@ -141,8 +141,9 @@ class FakeProgram:
     sizes = ((1, 4), (1,))
     dtypes = (6, 4)
 
-    def __init__(self) -> None:
-        self.metadata = types.SimpleNamespace(
+    def metadata(self, name: str) -> types.SimpleNamespace:
+        assert name == "forward"
+        return types.SimpleNamespace(
             num_inputs=lambda: 2,
             input_tensor_meta=lambda place: types.SimpleNamespace(
                 sizes=lambda: self.sizes[place], dtype=lambda: self.dtypes[place]
