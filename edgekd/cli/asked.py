@@ -32,6 +32,7 @@ class Asked:
     shape: tuple[int, ...] | None
     operators: bool
     raw: bool
+    setup_venv: bool = False
 
     def labels(self) -> dict[str, Path]:
         """File names, or whole paths where two files have the same name."""
@@ -72,6 +73,16 @@ class Asked:
                       "or --method estimate")
             )  # fmt: skip
         return spec.name
+
+    def check_host(self) -> None:
+        """
+        Raises:
+            UserInputError: an option that only a board over ssh has.
+        """
+        if self.setup_venv and self.host is None:
+            raise UserInputError(
+                fault("--setup-venv", "sets up a board over ssh", fix="name it: --host USER@BOARD")
+            )
 
     def check_predicted(self, *, emulated: bool) -> None:
         """

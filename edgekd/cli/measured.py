@@ -42,6 +42,8 @@ def print_measured(
     show(_table(found.reports, ratios))
     for line in _text_inputs(found.reports, chosen=chosen_shape):
         typer.echo(line)
+    for line in _energy(found.reports):
+        typer.echo(line)
     for label, costs in operators.items():
         typer.echo(f"\n{label}: its {min(_SLOWEST, len(costs))} slowest of {len(costs)} operators")
         show(_operator_table(costs))
@@ -54,7 +56,7 @@ def measure_asked(asked: Asked) -> tuple[Measurement, Operators]:
     """Measure here or on the host; profile the operators of ONNX files where asked to."""
     from edgekd.cli.progress import progress_bar
     from edgekd.profiles import in_each_runtime, measure, profile_operators
-    from edgekd.profiles.ssh import measure_on_host
+    from edgekd.profiles.ssh import measure_on_host, setup_venv
 
     device = asked.measured_device()
     threads = 1 if asked.threads is None else asked.threads
@@ -62,7 +64,8 @@ def measure_asked(asked: Asked) -> tuple[Measurement, Operators]:
     with progress_bar() as progress:
 
         def told(done: int, total: int, label: str) -> None:
-            progress(f"measure {label}".strip(), done, total)
+            copying = label.startswith("copy to ")
+            progress(label if copying else f"measure {label}".strip(), done, total)
 
         common: dict[str, Any] = {
             "threads": threads, "rounds": asked.rounds, "runs": asked.runs, "warmup": asked.warmup,
@@ -71,6 +74,8 @@ def measure_asked(asked: Asked) -> tuple[Measurement, Operators]:
         }  # fmt: skip
         if asked.host is not None:
             named = device if asked.devices else None
+            if asked.setup_venv:
+                setup_venv(asked.host, told=lambda line: progress(line, 0, 1))
             return measure_on_host(models, asked.host, device=named, **common), {}
         found = measure(models, device=device, **common)
     if not asked.operators:
@@ -100,6 +105,19 @@ def _table(reports: Mapping[str, LatencyReport], ratios: Mapping[str, Any]) -> A
             cells.append(f"{ratio.value:.2f} ({ratio.low:.2f}..{ratio.high:.2f})" if ratio else "")
         table.add_row(*cells)
     return table
+
+
+def _energy(reports: Mapping[str, LatencyReport]) -> list[str]:
+    """What a board that measures its power says of it."""
+    lines = []
+    for label, report in reports.items():
+        health = report.health
+        if health and health.energy_mj is not None and health.power_mw is not None:
+            mode = f", power mode {health.power_mode}" if health.power_mode else ""
+            rails = " + ".join(health.power_rails)
+            text = f"{label}: {health.energy_mj:.3g} mJ an inference at {health.power_mw / 1e3:.2f} W"
+            lines.append(f"{text} ({rails}, {health.power_samples} samples{mode})")
+    return lines
 
 
 def _text_inputs(reports: Mapping[str, LatencyReport], *, chosen: bool) -> list[str]:

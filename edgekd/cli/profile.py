@@ -31,6 +31,13 @@ def profile(
     host: Annotated[
         str | None, typer.Option(metavar="USER@BOARD", help="Measure there, over your own ssh set-up.")
     ] = None,
+    setup_venv: Annotated[
+        bool,
+        typer.Option(
+            "--setup-venv",
+            help="With --host: first install onnxruntime and numpy there, in ~/.cache/edgekd/venv.",
+        ),
+    ] = False,
     method: Annotated[
         Method | None,
         typer.Option(
@@ -84,8 +91,9 @@ def profile(
         models=tuple(models), devices=tuple(device or ()), host=host, runtimes=tuple(runtime or ()),
         provider=provider, precision=precision, power_mode=power_mode, threads=threads, batch=batch,
         streams=streams, seconds=seconds, target=target, rounds=rounds, runs=runs, warmup=warmup,
-        shape=_shape(shape), operators=operators, raw=raw,
+        shape=_shape(shape), operators=operators, raw=raw, setup_venv=setup_venv,
     )  # fmt: skip
+    asked.check_host()
     chosen = method or (Method.measure if asked.is_at_hand() else Method.estimate)
     if chosen is Method.measure:
         _measure(asked, json_to)

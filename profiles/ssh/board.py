@@ -53,7 +53,11 @@ class Board:
         text = program("edgekd.profiles.ssh.onboard.agent")
         self.link = Link(host, text, self.options, least=LEAST_PYTHON, beat=b"\n")
         try:
-            self.about: dict[str, Any] = self._answer(_ANSWER_SECONDS)
+            told_of_it = self._answer(_ANSWER_SECONDS)
+            self.about: dict[str, Any] = {
+                key: printable(value).strip()[:100] if isinstance(value, str) else value
+                for key, value in told_of_it.items()
+            }
         except BaseException:
             self.link.close()
             raise

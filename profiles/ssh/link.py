@@ -22,6 +22,7 @@ BOOTSTRAP = (
     'f = sys.stdin.buffer; exec(compile(f.read(int(f.readline())), "edgekd-agent", "exec"))\''
 )
 _NOISE_BYTES = 1 << 16  # what ~/.bashrc and the like may print before the mark
+_MOST_LINE_BYTES = 1 << 28  # ten seconds of a model of some microseconds are tens of millions
 _BEAT_SECONDS = 10.0
 _STALL_SECONDS = 60.0
 _CLOSE_SECONDS = 3.0
@@ -48,6 +49,10 @@ class Link:
         least: tuple[int, int] = (3, 8),
         beat: bytes = b"",
     ) -> None:
+        if os.name != "posix":
+            raise HostError(
+                fault("--host", "works from Linux and macOS", got=os.name, fix="use WSL on Windows")
+            )
         self.host = host
         self.during = "the start"
         self._beat = b""  # not before the program: it would be taken for a part of it
@@ -118,6 +123,10 @@ class Link:
             if not block:
                 raise self._lost()
             self._pending += block
+            if len(self._pending) > _MOST_LINE_BYTES:
+                raise EdgeKDError(
+                    fault(self.host, "prints without end", got=f"over {_MOST_LINE_BYTES} bytes")
+                )
         line, self._pending = self._pending.split(b"\n", 1)
         return line
 

@@ -65,7 +65,7 @@ def measure_on_host(
     Args:
         host: ``[user@]name`` as ssh takes it, with the user's own configuration, keys and known hosts.
         device: what the board must be, by name or file; None takes it as it is.
-        progress: as in ``measure``; while files are copied the label is ``copy 42 %`` and nothing is done yet.
+        progress: as in ``measure``; while files are copied the label is ``copy to HOST``, of 100 percent.
         resume: a call that broke off has left its finished rounds here; the same call goes on from there.
 
     Raises:
@@ -95,7 +95,7 @@ def measure_on_host(
         python = board.python(
             sorted({module for each in runtimes.values() for module in _MODULES[each.name]})
         )
-        places = copy_files(board, copies, _copying(progress))
+        places = copy_files(board, copies, _copying(progress, host))
         board.ask("the start of the monitor", do="watch")
         labels = iter(paths)
         looks: list[dict[str, str]] = []
@@ -161,12 +161,10 @@ def _check_device(board: Board, device: str | None) -> DeviceSpec | None:
     return spec
 
 
-def _copying(progress: Progress | None) -> Callable[[int, int], None] | None:
-    return (
-        None
-        if progress is None
-        else lambda sent, size: progress(0, 1, f"copy {100 * sent // max(1, size)} %")
-    )
+def _copying(progress: Progress | None, host: str) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+    return lambda sent, size: progress(100 * sent // max(1, size), 100, f"copy to {host}")
 
 
 def _of(choice: str | Mapping[str, str] | None, label: str) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgekd.errors import EdgeKDError
+from edgekd.errors import EdgeKDError, fault
 from edgekd.profiles.process import death
 from edgekd.profiles.runner import Finished, Opened, RunSettings
 from edgekd.profiles.runtimes import RUNTIMES
@@ -75,11 +75,16 @@ class RemoteRunner:
             found = self.board.ask(what, seconds, do="ask", worker=self.number, line=json.dumps(request))
         except BoardAnswerError as error:
             raise self._said(error) from None
-        answer = json.loads(found["line"])
-        if "ok" in answer:
-            return answer["ok"], found["monitor"]
-        message = str(answer["error"]["message"]).replace(self.remote_path, str(self.path))
-        raise worker_error(str(answer["error"]["type"]), f"{self.board.host}: {message}")
+        try:
+            answer = json.loads(found["line"])
+            if "ok" in answer:
+                return answer["ok"], [str(line) for line in found["monitor"]]
+            kind, message = str(answer["error"]["type"]), str(answer["error"]["message"])
+        except (ValueError, KeyError, TypeError):
+            raise EdgeKDError(
+                fault(self.board.host, f"the worker's answer to {during} makes no sense")
+            ) from None
+        raise worker_error(kind, f"{self.board.host}: {message.replace(self.remote_path, str(self.path))}")
 
     def _said(self, error: BoardAnswerError) -> EdgeKDError:
         if error.kind != "Died":

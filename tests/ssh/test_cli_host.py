@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import re
+import sys
 
 import pytest
 
@@ -40,3 +42,26 @@ def test_a_changed_host_key(edgekd, board, make_model) -> None:
 def test_a_board_describes_itself(edgekd) -> None:
     found = edgekd("devices", "detect", "--host", "board", "--no-speed", "--json", "-").json()
     assert found["arch"] == platform.machine()
+
+
+def test_power_is_printed(edgekd, board, make_model) -> None:
+    board.program("nvpmodel", 'echo "NV Power Mode: 15W"; echo 0')
+    board.program("tegrastats", "while :; do echo 'RAM 1/2MB VDD_IN 5000mW/4970mW'; sleep 0.01; done")
+    done = edgekd("profile", make_model(size=300), "--host", "board", "--rounds", 2, "--runs", 3000)
+    assert done.code == 0, done.err
+    assert re.search(
+        r"model\.onnx: [\d.]+ mJ an inference at 5\.00 W \(VDD_IN, \d+ samples, power mode 15W\)", done.out
+    )
+
+
+def test_a_set_up_needs_a_host(edgekd, make_model) -> None:
+    done = edgekd("profile", make_model(), "--setup-venv")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "--setup-venv: sets up a board over ssh; name it: --host USER@BOARD" in done.err
+
+
+def test_a_board_that_lacks_the_runtime(edgekd, board, make_model) -> None:
+    board.program("python3", f'exec "{sys.base_prefix}/bin/python3" -S "$@"')
+    done = edgekd("profile", make_model(), "--host", "board")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "lacks numpy and onnxruntime; --setup-venv installs it" in done.err

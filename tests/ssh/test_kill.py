@@ -85,8 +85,8 @@ def measured(board, model: Path, point: str, action: Callable[[], None]) -> Edge
             done = True
             action()
 
-    def progress(_done: int, _total: int, label: str) -> None:
-        if point == "copying" and label.startswith("copy") and int(label.split()[1]) >= 50:
+    def progress(percent: int, _total: int, label: str) -> None:
+        if point == "copying" and label == "copy to board" and percent >= 50:
             once()
         if point == "a round" and label == "m":
             threading.Timer(0.2, once).start()
