@@ -51,10 +51,13 @@ def nearest_scaled(rows: Sequence[Row], macs: Floats, left_out: Key) -> Floats:
     held = np.asarray([left_out(row) for row in rows])
     peaks = np.log([peak_gops(row) for row in rows])
     counts = np.log(macs)
-    runtime = np.asarray([row.runtime.name for row in rows])
-    precision = np.asarray([row.precision for row in rows])
-    board = np.asarray([row.board for row in rows])
-    model = np.asarray([row.model for row in rows])
+    runtime, precision, board, model = (
+        np.unique(names, return_inverse=True)[1]
+        for names in zip(
+            *((row.runtime.name, row.precision, row.board, row.model) for row in rows), strict=True
+        )
+    )
+    held = np.unique(held, return_inverse=True)[1]
     out = np.zeros(len(rows))
     for at in range(len(rows)):
         distance = abs(counts - counts[at]) + abs(peaks - peaks[at])

@@ -1,4 +1,4 @@
-"""The hardware behind each row of ``published.csv``: device files, ``boards.yaml``, and the clocks that a row states."""
+"""The hardware behind each row of ``published.csv``: device files, ``boards.yaml``, clocks that a row states."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Fits the latency model on ``published.csv`` and writes its parameters into the package.
 
-    .venv/bin/python benchmarks/latency/fit.py
+    .venv/bin/python benchmarks/latency/fit.py [cpu] [gpu]
 
 Two fits, of processors and of GPUs, each of all runtimes together: a runtime, a style of cores and a core differ
 from the common parameters only as far as rows say so. Deterministic; the seed deals models and boards to folds.
@@ -44,7 +44,7 @@ def usable_rows(networks: dict[tuple[str, str], Workload], *, gpu: bool) -> list
 
 def main() -> None:
     networks = read_architectures()
-    for kind in ("cpu", "gpu"):
+    for kind in sys.argv[1:] or ("cpu", "gpu"):
         rows = usable_rows(networks, gpu=kind == "gpu")
         problem = build(cases_of(rows, networks), prior)
         theta = solve(problem)

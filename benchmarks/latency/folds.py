@@ -11,22 +11,29 @@ from solver import Problem, predict, solve
 
 Floats = NDArray[np.float64]
 _STEPS = 5
-_FOLDS = 8
+FAMILY_FOLDS = 8
 
 
 def without(
-    rows: Sequence[Row], problem: Problem, start: Floats, key: Callable[[Row], str], *, offsets: bool
+    rows: Sequence[Row],
+    problem: Problem,
+    start: Floats,
+    key: Callable[[Row], str],
+    *,
+    offsets: bool,
+    seed: int,
+    folds: int,
 ) -> Floats:
-    """Log seconds of each row by a fit without any row of its ``key``.
+    """Log seconds of each row by a fit without any row of its ``key``, nor of the others in its fold.
 
     Args:
         start: of each fit: what all rows together gave, so that few steps are needed.
         offsets: what the board's other rows say about the board may be used.
     """
     out = np.zeros(len(rows))
-    keys = np.asarray([key(row) for row in rows])
-    for each in sorted(set(keys)):
-        held = keys == each
+    parts = deal([key(row) for row in rows], seed, folds)
+    for part in range(folds):
+        held = parts == part
         theta = solve(problem, _neutral(problem, start), keep=~held, steps=_STEPS)
         out[held] = _predict(problem, theta, offsets=offsets)[held]
     return out
@@ -51,9 +58,7 @@ def without_both(
 
 def left_out(rows: Sequence[Row], problem: Problem, start: Floats, seed: int) -> Mapping[str, Floats]:
     """Log of published over predicted: on known boards (family left out), on unknown ones (both left out)."""
-    families = deal([row.family for row in rows], seed, _FOLDS)
-    part = {row.family: str(place) for row, place in zip(rows, families, strict=True)}
-    known = without(rows, problem, start, lambda row: part[row.family], offsets=True)
+    known = without(rows, problem, start, lambda row: row.family, offsets=True, seed=seed, folds=FAMILY_FOLDS)
     return {
         "known": problem.target - known,
         "unknown": problem.target - without_both(rows, problem, start, seed),

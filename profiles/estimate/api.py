@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edgekd.artifact import sha256_file
 from edgekd.device import DeviceSpec, check_opset, load_device
-from edgekd.errors import DeviceError, UserInputError, fault
-from edgekd.profiles.estimate.hardware import Hardware, read_hardware
+from edgekd.device_parts import PowerMode
+from edgekd.profiles.estimate.choices import check_counts, choose_precision, choose_threads
+from edgekd.profiles.estimate.hardware import read_hardware
 from edgekd.profiles.estimate.network_kinds import network_kind
 from edgekd.profiles.estimate.notes import basis_of, notes_of
 from edgekd.profiles.estimate.op_table import op_table
-from edgekd.profiles.estimate.operators import Operator
+from edgekd.profiles.estimate.operators import Operator, Workload
 from edgekd.profiles.estimate.parameters import fitted
 from edgekd.profiles.estimate.pricing import terms_of
 from edgekd.profiles.estimate.ranges import range_of
-from edgekd.profiles.estimate.runtimes import PRECISIONS, RuntimeKind, runtime_kind
+from edgekd.profiles.estimate.runtimes import RuntimeKind, runtime_kind
 from edgekd.profiles.estimate.terms import OpSeconds, price
 from edgekd.profiles.estimate.workload import read_workload
 from edgekd.profiles.inputs import Shape
@@ -41,7 +43,7 @@ def estimate(
         device: a name, a device file, or a description. What its facts do not say is taken from its kind of
             core and memory, and said in the notes.
         runtime: ``onnxruntime``, ``tensorrt``, ``tflite`` or ``ncnn``; None = the device's.
-        precision: ``fp32``, ``fp16`` or ``int8``; None = the file's.
+        precision: ``fp32``, ``fp16`` or ``int8``; None = the file's, or what the runtime makes of it.
         threads: None = all cores that share work evenly. A GPU runtime does not read it.
         power_mode: None = the highest clocks of the device's facts.
         batch: samples per inference, where the file leaves it open.
@@ -54,17 +56,29 @@ def estimate(
     """
     spec = device if isinstance(device, DeviceSpec) else load_device(device)
     engine = runtime_kind(runtime or spec.runtime)
-    for name, count in (("threads", threads), ("batch", batch)):
-        if count is not None and count < 1:
-            raise UserInputError(fault(name, "must be at least 1", got=count, allowed="1 and above"))
+    check_counts(threads=threads, batch=batch)
     mode = spec.power_mode(power_mode) if power_mode else None
-    hardware = read_hardware(spec, mode)
     workload = read_workload(Path(model), batch=batch, shape=shape)
     if engine.name == spec.runtime:
         check_opset(spec, workload.opset)
-    wanted = _precision(precision or workload.precision, spec, hardware, engine)
+    found = estimate_workload(workload, spec, engine, precision=precision, threads=threads, mode=mode)
+    return replace(found, batch=batch, model_sha256=sha256_file(Path(model)))
+
+
+def estimate_workload(
+    workload: Workload,
+    spec: DeviceSpec,
+    engine: RuntimeKind,
+    *,
+    precision: str | None = None,
+    threads: int | None = None,
+    mode: PowerMode | None = None,
+) -> LatencyEstimate:
+    """:func:`estimate` for a network that is known by its operators and stands in no file."""
+    hardware = read_hardware(spec, mode)
+    wanted = choose_precision(precision, workload.precision, spec, hardware, engine)
     table = op_table(workload.operators)
-    crew = _threads(threads, hardware, engine)
+    crew = choose_threads(threads, hardware, engine)
     fit = fitted("gpu" if engine.gpu else "cpu")
     seconds = price(terms_of(table, hardware, engine, wanted, crew), fit.values)
     offset = fit.boards.get(f"{spec.name}|{engine.chain[0]}")
@@ -79,48 +93,22 @@ def estimate(
         runtime=engine.name,
         runtime_version=spec.runtime_version if engine.name == spec.runtime else "",
         threads=1 if engine.gpu else crew,
-        batch=batch,
+        batch=1,
         precision=wanted,
         p50_ms=point,
         low_ms=point * found.low,
         high_ms=point * found.high,
         validated=found.validated,
         basis=basis_of(fit, engine, found.rows, known=known),
-        model_sha256=sha256_file(Path(model)),
+        model_sha256="",
         power_mode=mode.name if mode else None,
         operators=_operators(workload.operators, seconds, factor),
-        notes=(*workload.notes, *notes_of(spec, hardware, engine, mode, wanted, kind, found)),
+        notes=(
+            *workload.notes,
+            *notes_of(spec, hardware, engine, mode, wanted, kind, found, asked=precision),
+        ),
         inputs=workload.inputs,
     )
-
-
-def _precision(wanted: str, spec: DeviceSpec, hardware: Hardware, engine: RuntimeKind) -> str:
-    spot = f"device {spec.name}"
-    if wanted not in PRECISIONS:
-        raise UserInputError(fault("precision", "is unknown", got=wanted, allowed=", ".join(PRECISIONS)))
-    if engine.gpu and hardware.gpu is None:
-        fix = "write gpu_arch, cuda_cores and gpu_clock_max into its facts"
-        raise DeviceError(fault(spot, f"has no GPU that {engine.name} could use", fix=fix))
-    support = spec.runtime_support(engine.name)
-    lacks = wanted == "int8" and support is not None and support.int8 == "none"
-    if engine.gpu and hardware.gpu is not None and wanted == "int8" and not hardware.gpu.op8:
-        lacks = True
-    if wanted == "int8" and not engine.int8:
-        lacks = True
-    if lacks:
-        what = f"{engine.name} has no int8 kernels there"
-        raise DeviceError(fault(spot, what, got=wanted, allowed="fp32, fp16", fix="estimate the float file"))
-    return wanted
-
-
-def _threads(threads: int | None, hardware: Hardware, engine: RuntimeKind) -> int:
-    if threads is not None:
-        return min(threads, hardware.cores)
-    if not engine.static:
-        return hardware.cores
-    clocks = [cluster.ghz for cluster in hardware.clusters]
-    middle = (max(clocks) + min(clocks)) / 2
-    return sum(cluster.cores for cluster in hardware.clusters if cluster.ghz >= middle)
 
 
 def _operators(operators: Sequence[Operator], seconds: OpSeconds, factor: float) -> tuple[OperatorTime, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgekd.profiles.estimate.choices import halves_by_itself
 from edgekd.profiles.estimate.hardware import Hardware
 from edgekd.profiles.estimate.parameters import Fitted
 from edgekd.profiles.estimate.ranges import Range
@@ -31,8 +32,10 @@ def notes_of(
     precision: str,
     kind: str,
     found: Range,
+    *,
+    asked: str | None,
 ) -> list[str]:
-    """One line each."""
+    """One line each. ``asked``: the precision that the caller named."""
     notes = []
     if hardware.assumed:
         notes.append("not in the facts, assumed: " + "; ".join(hardware.assumed))
@@ -42,6 +45,10 @@ def notes_of(
     first = hardware.clusters[0].kind
     if precision == "fp16" and not engine.gpu and not (engine.fp16 and first.flop16):
         notes.append(f"fp16 is storage only on {first.name} under {engine.name}: arithmetic in fp32")
+    if asked is None and precision == "fp16" and halves_by_itself(hardware, engine):
+        notes.append(
+            f"{engine.name} computes in fp16 on {first.name} by itself; name a precision for another"
+        )
     if not found.validated:
         what = f"too few published rows of {engine.name} in {precision} on such a core"
         notes.append(f"not validated: {what} for a {kind} network")
