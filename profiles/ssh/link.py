@@ -56,7 +56,7 @@ class Link:
         self.host = host
         self.during = "the start"
         self._beat = b""  # not before the program: it would be taken for a part of it
-        self._pending = b""
+        self._pending = bytearray()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
         command = ssh_command(host, BOOTSTRAP, options)
         try:
@@ -114,8 +114,9 @@ class Link:
         Raises:
             EdgeKDError: the connection broke, or nothing came in time.
         """
-        end = time.monotonic() + seconds
-        while b"\n" not in self._pending:
+        end, seen = time.monotonic() + seconds, 0
+        while (place := self._pending.find(b"\n", seen)) < 0:
+            seen = len(self._pending)
             block = self._read(end)
             if block is None:
                 what = f"no answer in {seconds:.0f} s during {self.during}"
@@ -127,7 +128,8 @@ class Link:
                 raise EdgeKDError(
                     fault(self.host, "prints without end", got=f"over {_MOST_LINE_BYTES} bytes")
                 )
-        line, self._pending = self._pending.split(b"\n", 1)
+        line = bytes(self._pending[:place])
+        del self._pending[: place + 1]
         return line
 
     def rest(self, seconds: float, most_bytes: int) -> tuple[bytes, int, str]:
@@ -145,7 +147,8 @@ class Link:
             self._pending += block
             if len(self._pending) > most_bytes:
                 raise EdgeKDError(fault(self.host, "prints without end", got=f"over {most_bytes} bytes"))
-        output, self._pending = self._pending, b""
+        output = bytes(self._pending)
+        self._pending.clear()
         return output, self._process.wait(), self.told()
 
     def told(self) -> str:
@@ -177,7 +180,8 @@ class Link:
                 if not block:
                     raise login_failure(self.host, self._process.wait(), self.told())
                 self._pending += block
-            line, self._pending = self._pending.split(b"\n", 1)
+            line, _, rest = bytes(self._pending).partition(b"\n")
+            self._pending = bytearray(rest)
             seen += len(line) + 1
             mark, *version = line.split()[:3] or [b""]
             if mark == MARK and len(version) == 2:

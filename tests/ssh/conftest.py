@@ -90,6 +90,18 @@ class Board:
                     )
         return found
 
+    def parts(self) -> dict[str, int]:
+        """Process ids of ``guard``, ``agent`` and ``worker``: each is a child of the one before."""
+        parents = {}
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                parents[pid] = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        found = {}
+        for pid, parent in parents.items():
+            depth = (parent in parents) + (parents.get(parent) in parents)
+            found[("guard", "agent", "worker")[depth]] = pid
+        return found
+
     def wait_until(self, happened: Callable[[], object]) -> None:
         wait_until(happened)
 

@@ -38,21 +38,9 @@ measure_on_host({{"m": model}}, "board", options=SshOptions(config=config),
 """
 
 
-def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
 def ours(board) -> dict[str, int]:
-    """Processes by their part: ``guard``, ``agent`` and ``worker`` on the board, ``ssh`` here."""
-    found = {pid: (parent_of(pid), command) for pid, command in board.processes().items()}
-    parts = {}
-    for pid, (parent, _) in found.items():
-        if parent not in found:
-            parts["guard"] = pid
-        elif found[parent][0] not in found:
-            parts["agent"] = pid
-        else:
-            parts["worker"] = pid
+    """Processes by their part: those of the board, and ``ssh`` here."""
+    parts = board.parts()
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
     for child in children:
         if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"ssh\0"):

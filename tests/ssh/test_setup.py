@@ -84,10 +84,9 @@ def test_a_set_up_that_is_killed_leaves_nothing(board, part: str) -> None:
     def kill(line: str) -> None:
         assert line == "Collecting"
         assert len(os.listdir(board.home / ".cache/edgekd")) == 1
-        found = sorted(pid for pid, command in board.processes().items() if "f.readline" in command)
-        os.kill(found[part == "agent"], signal.SIGKILL)
+        os.kill(board.parts()[part], signal.SIGKILL)
 
-    with_venv(board, 'touch "$TMPDIR/left"; echo Collecting; exec cat')
+    with_venv(board, 'touch "$TMPDIR/left"; echo Collecting; exec sleep 600')
     with pytest.raises(EdgeKDError, match="during the set-up"):
         setup_venv("board", told=kill, options=board.options)
     board.wait_until(lambda: not board.processes())

@@ -87,7 +87,7 @@ class Pipes:
 
     def line_of(self, descriptor: int) -> bytes | None:
         """One line of another process; None when it ended before. How long is the caller's to decide."""
-        line = b""
+        line = bytearray()
         self._selector.register(descriptor, selectors.EVENT_READ)
         try:
             while not line.endswith(b"\n"):
@@ -96,7 +96,7 @@ class Pipes:
                     if not block:
                         return None
                     line += block
-            return line
+            return bytes(line)
         finally:
             self._selector.unregister(descriptor)
 
