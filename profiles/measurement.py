@@ -99,6 +99,39 @@ def measure(
         UserInputError: a number below its least value, an unknown runtime or provider.
         EdgeKDError: a measuring process was killed or crashed.
     """
+    cases, plan = cases_of(
+        models, threads=threads, rounds=rounds, runs=runs, warmup=warmup, batch=batch, shape=shape,
+        max_seconds_per_round=max_seconds_per_round, seconds=seconds, target=target, streams=streams,
+        runtime=runtime, provider=provider,
+    )  # fmt: skip
+    reports, order = run_cases(
+        cases, plan, device=device, progress=progress, runner_factory=runner_factory,
+        read_state=read_state, cores=cores, clock=clock,
+    )  # fmt: skip
+    return Measurement(reports, order)
+
+
+def cases_of(
+    models: Mapping[str, Path],
+    *,
+    threads: int | Mapping[str, int],
+    rounds: int,
+    runs: int,
+    warmup: int,
+    batch: int | Mapping[str, int],
+    shape: Shape,
+    max_seconds_per_round: float,
+    seconds: float | None,
+    target: float | None,
+    streams: int | Mapping[str, int],
+    runtime: str | Mapping[str, str] | None,
+    provider: str | Mapping[str, str],
+) -> tuple[dict[str, Case], Plan]:
+    """What :func:`measure` was asked, checked: each file with its settings, and how long to go on.
+
+    Raises:
+        UserInputError: a number below its least value, an unknown runtime or provider.
+    """
     if not models:
         raise UserInputError(fault("measure", "no model to measure"))
     for label in models:
@@ -137,11 +170,7 @@ def measure(
                 batch=_number(batch, label), streams=_number(streams, label),
             ),
         )  # fmt: skip
-    reports, order = run_cases(
-        cases, plan, device=device, progress=progress, runner_factory=runner_factory,
-        read_state=read_state, cores=cores, clock=clock,
-    )  # fmt: skip
-    return Measurement(reports, order)
+    return cases, plan
 
 
 def _of(choice: str | Mapping[str, str] | None, label: str) -> str | None:

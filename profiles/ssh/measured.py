@@ -11,11 +11,12 @@ from edgekd.device import DeviceSpec, load_device
 from edgekd.errors import DeviceError, fault
 from edgekd.profiles.cautions import CautionKind
 from edgekd.profiles.inputs import Shape
+from edgekd.profiles.interleave import run_cases
 from edgekd.profiles.machine import MachineState
-from edgekd.profiles.measurement import Measurement, measure
+from edgekd.profiles.measurement import Measurement, cases_of
 from edgekd.profiles.report import LatencyReport
 from edgekd.profiles.runner import RunSettings
-from edgekd.profiles.runtimes import runtime_of
+from edgekd.profiles.runtimes import RUNTIMES
 from edgekd.profiles.ssh.board import Board
 from edgekd.profiles.ssh.destination import SshOptions
 from edgekd.profiles.ssh.files import board_files, copy_files
@@ -40,16 +41,16 @@ def measure_on_host(
     host: str,
     *,
     device: str | None = None,
-    threads: int = 1,
+    threads: int | Mapping[str, int] = 1,
     rounds: int = 5,
     runs: int = 60,
     warmup: int = 10,
-    batch: int = 1,
+    batch: int | Mapping[str, int] = 1,
     shape: Shape = None,
     max_seconds_per_round: float = 10.0,
     seconds: float | None = None,
     target: float | None = None,
-    streams: int = 1,
+    streams: int | Mapping[str, int] = 1,
     runtime: str | Mapping[str, str] | None = None,
     provider: str | Mapping[str, str] = "cpu",
     progress: Progress | None = None,
@@ -78,15 +79,19 @@ def measure_on_host(
     """
     chosen = options or SshOptions()
     paths = {label: Path(path) for label, path in models.items()}
-    runtimes = {label: runtime_of(path, _of(runtime, label)) for label, path in paths.items()}
+    cases, plan = cases_of(
+        paths, threads=threads, rounds=rounds, runs=runs, warmup=warmup, batch=batch, shape=shape,
+        max_seconds_per_round=max_seconds_per_round, seconds=seconds, target=target, streams=streams,
+        runtime=runtime, provider=provider,
+    )  # fmt: skip
+    runtimes = {label: RUNTIMES[case.settings.runtime] for label, case in cases.items()}
     copies = {
         path: board_files(path, [runtimes[label].name for label, other in paths.items() if other == path])
         for path in paths.values()
     }
     question = {
-        "host": host, "device": device, "threads": threads, "rounds": rounds, "runs": runs, "warmup": warmup,
-        "batch": batch, "shape": str(shape), "max_seconds_per_round": max_seconds_per_round, "seconds": seconds,
-        "target": target, "streams": streams, "runtime": str(runtime), "provider": str(provider),
+        "host": host, "device": device, "plan": repr(plan),
+        "cases": {label: repr(replace(case, path=Path())) for label, case in cases.items()},
         "files": {label: [sha256_file(file.source) for file in copies[path]] for label, path in paths.items()},
     }  # fmt: skip
     kept = KeptRounds(kept_path(question) if resume else None, list(paths))
@@ -102,13 +107,9 @@ def measure_on_host(
 
         def start(path: Path, settings: RunSettings) -> KeptRunner:
             label = next(labels)
+            number = list(paths).index(label)
             inner = RemoteRunner(
-                board,
-                list(paths).index(label),
-                python=python,
-                remote_path=places[path],
-                path=path,
-                settings=settings,
+                board, number, python=python, remote_path=places[path], path=path, settings=settings
             )
             return KeptRunner(inner, label, kept)
 
@@ -118,12 +119,9 @@ def measure_on_host(
             looks.append(board.health(often=bool(looks)))
             return board.state()
 
-        found = measure(
-            paths, threads=threads, rounds=rounds, runs=runs, warmup=warmup, batch=batch, shape=shape,
-            device=spec.name if spec else str(board.about["model"] or board.about["machine"]),
-            max_seconds_per_round=max_seconds_per_round, seconds=seconds, target=target, streams=streams,
-            runtime=runtime, provider=provider, progress=progress, runner_factory=start,
-            read_state=read_state, cores=int(board.about["cores"]),
+        reports, order = run_cases(
+            cases, plan, device=spec.name if spec else str(board.about["model"] or board.about["machine"]),
+            progress=progress, runner_factory=start, read_state=read_state, cores=int(board.about["cores"]),
         )  # fmt: skip
         looks.append(board.health())
         board.goodbye()
@@ -131,9 +129,9 @@ def measure_on_host(
     return Measurement(
         {
             label: _with_health(report, host, board_health(looks, kept.monitor[label], report.mean_ms), kept)
-            for label, report in found.reports.items()
+            for label, report in reports.items()
         },
-        found.order,
+        order,
     )
 
 
@@ -165,7 +163,3 @@ def _copying(progress: Progress | None, host: str) -> Callable[[int, int], None]
     if progress is None:
         return None
     return lambda sent, size: progress(100 * sent // max(1, size), 100, f"copy to {host}")
-
-
-def _of(choice: str | Mapping[str, str] | None, label: str) -> str | None:
-    return choice.get(label) if isinstance(choice, Mapping) else choice

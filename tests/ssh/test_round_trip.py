@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from edgekd.artifact import sha256_file
-from edgekd.errors import DeviceError, ModelFileError
+from edgekd.errors import DeviceError, ModelFileError, UserInputError
 from edgekd.profiles import CautionKind, LatencyReport
-from edgekd.profiles.ssh import measure_on_host
+from edgekd.profiles.ssh import SshOptions, measure_on_host
 
 QUICK = {"rounds": 2, "runs": 5, "warmup": 1, "resume": False}
 MACHINE = {"x86_64": "x86-64-avx2", "aarch64": "raspberry-pi-4b"}
@@ -74,6 +74,23 @@ def test_what_is_wrong_with_a_file_is_said_with_its_name_here(board, make_model)
         measure_on_host({"m": model}, "board", options=board.options, **QUICK)
     assert str(model) in str(caught.value) and "/proc/" not in str(caught.value)
     assert str(caught.value).startswith("board: ")
+
+
+@pytest.mark.parametrize("wrong", [{"rounds": 0}, {"runs": -1}, {"seconds": 0.0}, {"runtime": "no-such"}])
+def test_wrong_numbers_are_refused_before_anybody_connects(make_model, wrong) -> None:
+    with pytest.raises(
+        UserInputError, match=f"{'measure: ' if 'runtime' not in wrong else ''}{next(iter(wrong))}"
+    ):
+        measure_on_host({"m": make_model()}, "board", options=SshOptions(program="no-such-ssh"), **wrong)
+
+
+def test_until_the_median_is_known(board, make_model) -> None:
+    found = measure_on_host(
+        {"a": make_model("a.onnx", size=64), "b": make_model("b.onnx")}, "board", seconds=1.0, target=0.5,
+        threads={"a": 2}, resume=False, options=board.options,
+    )  # fmt: skip
+    assert [report.threads for report in found.reports.values()] == [2, 1]
+    assert found.reports["a"].samples >= 100
 
 
 def test_a_device_of_another_architecture(board, make_model) -> None:

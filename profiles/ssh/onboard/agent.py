@@ -25,7 +25,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgekd.profiles.machine import read_machine
+from edgekd.profiles.machine import read_own_cores
 from edgekd.profiles.ssh.onboard.folder import Folder
 from edgekd.profiles.ssh.onboard.pipes import Gone, Pipes
 from edgekd.profiles.ssh.onboard.programs import Monitor, told
@@ -194,7 +194,7 @@ class Agent:
         self.folder.remove()
 
     def do_state(self) -> dict[str, Any]:
-        state = asdict(read_machine())
+        state = asdict(read_own_cores())
         state["governors"] = sorted(state["governors"])
         return state
 
