@@ -165,9 +165,7 @@ def input_dtype(entry: Any) -> type:
     """
     if entry.type not in _DTYPES:
         allowed = ", ".join(_DTYPES)
-        raise ModelFileError(
-            fault(f"input {entry.name!r}", "unknown type", got=entry.type, allowed=allowed)
-        )
+        raise ModelFileError(fault(f"input {entry.name!r}", "unknown type", got=entry.type, allowed=allowed))
     return _DTYPES[entry.type]
 
 
@@ -179,9 +177,7 @@ def check_shape(name: str, declared: Any, given: Any) -> None:
     if not fits:
         shape = [want if isinstance(want, int) else "any" for want in declared]
         raise ModelFileError(
-            fault(
-                f"input {name!r}", "another shape", got=list(given), allowed=f"{shape} after the batch"
-            )
+            fault(f"input {name!r}", "another shape", got=list(given), allowed=f"{shape} after the batch")
         )
 
 
