@@ -40,20 +40,20 @@ def workload_lines(workload: Workload) -> list[str]:
     >>> one = Operator("fc", "Gemm", "gemm", macs=8_000_000, weight_elements=8_000_000)
     >>> for line in workload_lines(Workload((one,))):
     ...     print(line)
-    family            operators  million MACs  share      MB  share
-    gemm                      1           8.0  100 %   32.00  100 %
-    all                       1           8.0          32.00
+    family                operators  million MACs  share      MB  share
+    gemm                          1           8.0  100 %   32.00  100 %
+    all                           1           8.0          32.00
     """
     totals = family_totals(workload)
     moved = sum(total.bytes for total in totals)
-    lines = ["family            operators  million MACs  share      MB  share"]
+    lines = ["family                operators  million MACs  share      MB  share"]
     for total in totals:
         count = f"{total.operators:>9}"
         macs = f"{total.macs / 1e6:>12.1f}  {total.share:>4.0%}".replace("%", " %")
         traffic = f"{total.bytes / 1e6:>6.2f}  {_part(total.bytes, moved):>4.0%}".replace("%", " %")
-        lines.append(f"{total.family:<17} {count}  {macs}  {traffic}")
+        lines.append(f"{total.family:<21} {count}  {macs}  {traffic}")
     lines.append(
-        f"{'all':<17} {len(workload.operators):>9}  {workload.macs / 1e6:>12.1f}         {moved / 1e6:>6.2f}"
+        f"{'all':<21} {len(workload.operators):>9}  {workload.macs / 1e6:>12.1f}         {moved / 1e6:>6.2f}"
     )
     integers = sum(total.integer for total in totals)
     if integers:
