@@ -47,7 +47,7 @@ def test_a_board_describes_itself(edgekd) -> None:
 def test_power_is_printed(edgekd, board, make_model) -> None:
     board.program("nvpmodel", 'echo "NV Power Mode: 15W"; echo 0')
     board.program("tegrastats", "while :; do echo 'RAM 1/2MB VDD_IN 5000mW/4970mW'; sleep 0.01; done")
-    done = edgekd("profile", make_model(size=700), "--host", "board", "--rounds", 2, "--runs", 5000)
+    done = edgekd("profile", make_model(size=700), "--host", "board", "--rounds", 3, "--runs", 5000)
     assert done.code == 0, done.err
     assert re.search(
         r"model\.onnx: [\d.]+ mJ an inference at 5\.00 W \(VDD_IN, \d+ samples, power mode 15W\)", done.out

@@ -121,7 +121,7 @@ esac""",
     board.program("nvpmodel", 'echo "NV Power Mode: 15W"; echo 0')
     board.program("tegrastats", f'while :; do echo "{ORIN_NANO}"; sleep 0.01; done')
     found = measure_on_host(
-        {"m": make_model(size=300)}, "board", rounds=2, runs=10**9, warmup=0, max_seconds_per_round=0.2,
+        {"m": make_model(size=300)}, "board", rounds=2, runs=10**9, warmup=0, max_seconds_per_round=0.6,
         resume=False, options=board.options,
     )  # fmt: skip
     report = found.reports["m"]

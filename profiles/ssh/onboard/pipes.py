@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM, signal.SIGPIPE)
 _BLOCK = 1 << 16
 _CALLER, _ANSWERS = 0, 1
 
@@ -35,7 +36,7 @@ class Pipes:
         self._selector = selectors.DefaultSelector()
         for descriptor in (_CALLER, guard):
             self._selector.register(descriptor, selectors.EVENT_READ)
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM, signal.SIGPIPE):
+        for number in ENDINGS:
             signal.signal(number, _leave)
         signal.alarm(lease_seconds)
 
@@ -127,3 +128,9 @@ class Pipes:
 
 def _leave(number: int, frame: object) -> None:
     raise Gone
+
+
+def ignore_endings() -> None:
+    """From here on nothing interrupts: what is left is cleaning up."""
+    for number in ENDINGS:
+        signal.signal(number, signal.SIG_IGN)
