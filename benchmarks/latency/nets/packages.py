@@ -53,5 +53,5 @@ def _efficientdet(name: str, shape: tuple[int, ...]) -> Any:
     from effdet import EfficientDet, get_efficientdet_config
 
     config = get_efficientdet_config(name)
-    config.image_size = list(shape[2:])
+    config.image_size = tuple(shape[2:])
     return EfficientDet(config, pretrained_backbone=False)
