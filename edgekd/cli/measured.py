@@ -47,6 +47,9 @@ def print_measured(
     for label, costs in operators.items():
         typer.echo(f"\n{label}: its {min(_SLOWEST, len(costs))} slowest of {len(costs)} operators")
         show(_operator_table(costs))
+    for label, report in found.reports.items():
+        for note in report.notes:
+            typer.echo(f"note: {label}: {note}", err=True)
     warnings = (str(caution) for report in found.reports.values() for caution in report.warnings)
     for text in dict.fromkeys(warnings):
         typer.echo(f"warning: {text}", err=True)
@@ -131,7 +134,8 @@ def _text_inputs(reports: Mapping[str, LatencyReport], *, chosen: bool) -> list[
 
 
 def _operator_table(costs: list[OperatorCost]) -> Any:
-    table = grid("operator", "type", "µs", "share", left=2)
+    """By the layers of the network; where the file names none, by the runtime's own node."""
+    table = grid("layer", "operator", "µs", "share", left=2)
     for cost in costs[:_SLOWEST]:
-        table.add_row(cost.node, cost.op_type, f"{cost.mean_us:.1f}", f"{cost.share:.1%}")
+        table.add_row(cost.layer or cost.node, cost.op_type, f"{cost.mean_us:.1f}", f"{cost.share:.1%}")
     return table
