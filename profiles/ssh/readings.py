@@ -63,7 +63,7 @@ def clock_mhz(told: str) -> float | None:
 
 def power_mode(told: str) -> str | None:
     """``NV Power Mode: MODE_15W_6CORE``, then the mode's number on a line of its own; warnings may stand before."""
-    found = re.search(r"^NV Power Mode:[ \t]*(\S.*?)[ \t]*$", told, re.MULTILINE)
+    found = re.search(r"^NV Power Mode:[ \t]*(\w[\w .+-]{0,39}?)[ \t]*$", told, re.MULTILINE)
     return found.group(1) if found else None
 
 

@@ -12,6 +12,7 @@ from edgekd.profiles.process import death
 from edgekd.profiles.runner import Finished, Opened, RunSettings
 from edgekd.profiles.runtimes import RUNTIMES
 from edgekd.profiles.ssh.board import Board, BoardAnswerError, worker_error
+from edgekd.profiles.ssh.failures import printable
 
 _LOAD_SECONDS = 600.0  # a slow card, a model that just fits
 _BUILD_SECONDS = 4000.0  # of an engine
@@ -55,7 +56,9 @@ class RemoteRunner:
         request = {"do": "open", "path": self.remote_path, "settings": asdict(self.settings)}
         seconds = _LOAD_SECONDS if RUNTIMES[self.settings.runtime].in_worker else _BUILD_SECONDS
         answer, _ = self._ask("loading", seconds, request)
-        return Opened(**answer)
+        return Opened(
+            **{key: printable(value) if isinstance(value, str) else value for key, value in answer.items()}
+        )
 
     def round(self) -> list[float]:
         seconds = 10 * self.settings.max_seconds_per_round + _SLACK_SECONDS

@@ -125,6 +125,7 @@ def test_temperature_clock_and_mode() -> None:
         power_mode("NVPM WARN: fan mode is not set!\nNV Power Mode: MODE_15W_6CORE\n2\n") == "MODE_15W_6CORE"
     )
     assert power_mode("NV Fan Mode:quiet\nNV Power Mode: 25W\n1\n") == "25W"
+    assert power_mode("NV Power Mode: \x1b[2J\n") is None
     assert power_mode("NVPM ERROR: Error opening /var/lib/nvpmodel/status") is None
 
 
