@@ -56,9 +56,10 @@ class RemoteRunner:
         request = {"do": "open", "path": self.remote_path, "settings": asdict(self.settings)}
         seconds = _LOAD_SECONDS if RUNTIMES[self.settings.runtime].in_worker else _BUILD_SECONDS
         answer, _ = self._ask("loading", seconds, request)
-        return Opened(
-            **{key: printable(value) if isinstance(value, str) else value for key, value in answer.items()}
-        )
+        fields: dict[str, Any] = {
+            key: printable(value) if isinstance(value, str) else value for key, value in answer.items()
+        }
+        return Opened(**fields)
 
     def round(self) -> list[float]:
         seconds = 10 * self.settings.max_seconds_per_round + _SLACK_SECONDS

@@ -39,6 +39,7 @@ def setup_venv(
 
 
 def _failure(board: Board, told: str) -> HostError:
+    told = " / ".join(told.splitlines())
     if "ensurepip" in told:
         fix = "run there: sudo apt install python3-venv"
         return HostError(fault(board.host, "python3 there cannot make a venv", got=told, fix=fix))
