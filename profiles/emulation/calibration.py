@@ -46,16 +46,18 @@ def speed_up(threads: int) -> float:
     return 1.0 / (serial + (1.0 - serial) / threads)
 
 
-def calibration(core: str) -> Calibration:
-    """Of a core by its name, such as ``Cortex-A72``."""
+def calibration(core: str, style: str) -> Calibration:
+    """Of a core by its name, such as ``Cortex-A72``; of one that was not fitted, its relative's.
+
+    Args:
+        style: how wide it is built, see ``timing.json``.
+    """
     fitted = timing()["fitted"]
     if core in fitted:
         return Calibration(**fitted[core], fitted=True)
-    names = ("waits_mac", "waits_other", "share")
-    mean = {
-        name: math.exp(sum(math.log(row[name]) for row in fitted.values()) / len(fitted)) for name in names
-    }
-    return Calibration(**mean, spread=float(timing()["spread_of_other_cores"]), fitted=False)
+    relative = timing()["relatives"][style]
+    wider = timing()["spread_of_relatives" if relative["same_style"] else "spread_of_other_cores"]
+    return Calibration(**{**fitted[relative["core"]], "spread": float(wider)}, fitted=False)
 
 
 @cache

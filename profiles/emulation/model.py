@@ -8,7 +8,7 @@
 Cycles per class come from the core's published timings, clock and bandwidth from the board's facts, the lines
 from the simulated caches; ``waits_mac``, ``waits_other`` and ``share`` are fitted for each core on published
 latencies. So a board with the same core and another clock, cache or memory follows without a fit. A core without
-published latencies takes the geometric mean of the fitted ones, and a wider range. With fewer threads both parts
+published latencies takes those of its relative, and a wider range. With fewer threads both parts
 take longer by Amdahl's law: a share far below 1 says that lines wait for the memory's latency, not for its bandwidth.
 """
 
@@ -92,7 +92,7 @@ def predict(
     board = read_hardware(spec)
     cluster = board.clusters[0]
     threads = threads or cluster.cores
-    by = calibration(core.name)
+    by = calibration(core.name, core.style)
     compute, memory = milliseconds(_work(counts.whole, core), board, threads, by)
     total = compute + memory
     published = by.covers(board) and precision == "fp32" and threads == cluster.cores

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
 from edgekd.device import load_device, parse_device
@@ -58,7 +56,7 @@ def test_a_golden_time_by_hand():
 
 def test_the_threads_of_the_published_pi_4_speed_up():
     """MobileNetV2's counts; ONNX Runtime on a Pi 4 was published as 1.71, 2.27, 2.53 times faster."""
-    hardware, by = read_hardware(load_device("raspberry-pi-4b")), calibration("Cortex-A72")
+    hardware, by = read_hardware(load_device("raspberry-pi-4b")), calibration("Cortex-A72", "narrow")
     found = Work(80.1e6, 79.0e6, 1.488e6)
     once = sum(milliseconds(found, hardware, 1, by))
     gains = [once / sum(milliseconds(found, hardware, threads, by)) for threads in (2, 3, 4)]
@@ -67,7 +65,7 @@ def test_the_threads_of_the_published_pi_4_speed_up():
 
 
 def test_a_higher_clock_speeds_up_the_core_and_not_the_memory():
-    by, found = calibration("Cortex-A72"), Work(8e7, 4e7, 1e6)
+    by, found = calibration("Cortex-A72", "narrow"), Work(8e7, 4e7, 1e6)
     slow = milliseconds(found, read_hardware(board("Cortex-A72", 1.0)), 4, by)
     fast = milliseconds(found, read_hardware(board("Cortex-A72", 2.0)), 4, by)
     assert slow[0] == pytest.approx(2 * fast[0])
@@ -95,11 +93,11 @@ def test_a_board_follows_from_its_facts_without_a_fit(name, core):
     assert 0 < predicted.low < predicted.milliseconds < predicted.high
     assert predicted.threads == read_hardware(spec).clusters[0].cores
     if core in timing()["fitted"]:
-        assert predicted.validated == calibration(core).covers(read_hardware(spec))
+        assert predicted.validated == calibration(core, "").covers(read_hardware(spec))
         assert predicted.validated or any("calibrated on a" in note for note in predicted.notes)
     else:
         assert not predicted.validated and any("relatives" in note for note in predicted.notes)
-        assert predicted.high / predicted.milliseconds >= timing()["spread_of_other_cores"] - 1e-9
+        assert predicted.high / predicted.milliseconds >= timing()["spread_of_relatives"] - 1e-9
 
 
 def test_one_core_with_another_memory_is_predicted_and_not_called_validated():
@@ -139,11 +137,17 @@ def test_int8_is_not_called_validated():
 
 def test_fitted_parameters_are_physical():
     for name in timing()["fitted"]:
-        by = calibration(name)
+        by = calibration(name, "")
         assert 0 < by.waits_mac < 4 and 0.5 < by.waits_other < 5 and 0.1 < by.share <= 1
-    other = calibration("Cortex-A53")
-    logs = [math.log(row["share"]) for row in timing()["fitted"].values()]
-    assert math.log(other.share) == pytest.approx(sum(logs) / len(logs))
+
+
+def test_a_core_without_rows_takes_its_relatives_parameters():
+    wide, narrow = calibration("Cortex-A76", "wide"), calibration("Cortex-A72", "narrow")
+    assert calibration("Cortex-A78AE", "wide").share == wide.share
+    assert calibration("Cortex-A57", "narrow").waits_other == narrow.waits_other
+    inner = calibration("Cortex-A53", "in-order")
+    assert inner.share == narrow.share and not inner.fitted
+    assert wide.spread < calibration("Cortex-A78AE", "wide").spread < inner.spread
 
 
 def test_the_runtime_reads_the_boards_files_and_not_this_machines(tmp_path):
