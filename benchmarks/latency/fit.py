@@ -14,15 +14,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
-from architecture_table import find_architecture, read_architectures
+from architecture_table import Key, find_architecture, read_architectures
 from cases import cases_of, prior
-from folds import left_out
+from folds import Floats, left_out
 from intervals import evidence_of, intervals_of
 from rows import Row, read_rows
-from solver import build, named, predict, solve
+from solver import Problem, build, named, predict, solve
 
 from edgekd.profiles.estimate.operators import Workload
 
@@ -31,7 +33,7 @@ _OUT = Path(__file__).parents[2] / "profiles" / "estimate" / "parameters"
 _SMALL = 1e-3
 
 
-def usable_rows(networks: dict[tuple[str, str], Workload], *, gpu: bool) -> list[Row]:
+def usable_rows(networks: Mapping[Key, Workload], *, gpu: bool) -> list[Row]:
     """Rows whose network is known operator by operator."""
     rows = []
     for row in read_rows():
@@ -42,40 +44,60 @@ def usable_rows(networks: dict[tuple[str, str], Workload], *, gpu: bool) -> list
     return rows
 
 
+@dataclass(frozen=True)
+class Fit:
+    """``residuals``: log of published over predicted of rows that a fit did not see; see ``folds.left_out``."""
+
+    rows: Sequence[Row]
+    problem: Problem
+    theta: Floats
+    residuals: Mapping[str, Floats]
+
+
+def fit(kind: str, networks: Mapping[Key, Workload]) -> Fit:
+    """``cpu`` or ``gpu``."""
+    rows = usable_rows(networks, gpu=kind == "gpu")
+    problem = build(cases_of(rows, networks), prior)
+    theta = solve(problem)
+    return Fit(rows, problem, theta, left_out(rows, problem, theta, SEED))
+
+
+def write(kind: str, found: Fit, networks: Mapping[Key, Workload]) -> None:
+    """The parameters, ranges and provenance, into the package."""
+    values = sorted(named(found.problem, found.theta).items())
+    error = np.abs(np.exp(predict(found.problem, found.theta) - found.problem.target) - 1)
+    provenance = {
+        "fitted": date.today().isoformat(),
+        "script": "benchmarks/latency/fit.py",
+        "seed": SEED,
+        "rows": len(found.rows),
+        "boards": len({row.device for row in found.rows}),
+        "models": len({row.model for row in found.rows}),
+        "median_error_of_fitted_rows": round(float(np.median(error)), 4),
+    }
+    document = {
+        "values": {
+            name: round(value, 4)
+            for name, value in values
+            if not name.startswith(("board|", "lab|")) and abs(value) >= _SMALL
+        },
+        "boards": {
+            name.removeprefix("board|"): round(value, 4)
+            for name, value in values
+            if name.startswith("board|")
+        },
+        "intervals": intervals_of(found.rows, networks, found.residuals),
+        "evidence": evidence_of(found.rows, networks),
+        "provenance": provenance,
+    }
+    (_OUT / f"{kind}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    sys.stderr.write(f"{kind}: {provenance}\n")
+
+
 def main() -> None:
     networks = read_architectures()
     for kind in sys.argv[1:] or ("cpu", "gpu"):
-        rows = usable_rows(networks, gpu=kind == "gpu")
-        problem = build(cases_of(rows, networks), prior)
-        theta = solve(problem)
-        values = named(problem, theta)
-        residuals = left_out(rows, problem, theta, SEED)
-        error = np.abs(np.exp(predict(problem, theta) - problem.target) - 1)
-        document = {
-            "values": {
-                name: round(value, 4)
-                for name, value in sorted(values.items())
-                if not name.startswith(("board|", "lab|")) and abs(value) >= _SMALL
-            },
-            "boards": {
-                name.removeprefix("board|"): round(value, 4)
-                for name, value in sorted(values.items())
-                if name.startswith("board|")
-            },
-            "intervals": intervals_of(rows, networks, residuals),
-            "evidence": evidence_of(rows, networks),
-            "provenance": {
-                "fitted": date.today().isoformat(),
-                "script": "benchmarks/latency/fit.py",
-                "seed": SEED,
-                "rows": len(rows),
-                "boards": len({row.device for row in rows}),
-                "models": len({row.model for row in rows}),
-                "median_error_of_fitted_rows": round(float(np.median(error)), 4),
-            },
-        }
-        (_OUT / f"{kind}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        sys.stderr.write(f"{kind}: {document['provenance']}\n")
+        write(kind, fit(kind, networks), networks)
 
 
 if __name__ == "__main__":

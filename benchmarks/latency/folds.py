@@ -10,7 +10,7 @@ from rows import Row
 from solver import Problem, predict, solve
 
 Floats = NDArray[np.float64]
-_STEPS = 5
+_STEPS = 4
 FAMILY_FOLDS = 8
 
 

@@ -21,14 +21,13 @@ from typing import Any
 import numpy as np
 from architecture_table import read_architectures
 from baselines import flops_over_peak, nearest_scaled
-from cases import cases_of, network_of, prior
+from cases import network_of
 from coverage import cross_coverage
-from fit import SEED, usable_rows
-from folds import left_out, without
+from fit import SEED, fit
+from folds import without
 from judge import Floats, by, rank_by_board, summary
 from plots import write_plots
 from rows import Row
-from solver import build, solve
 
 _ROOT = Path(__file__).parents[2]
 _RESULT = _ROOT / "benchmarks" / "results" / "latency_estimate.json"
@@ -37,7 +36,7 @@ _PUBLIC = ("onnxruntime", "ncnn", "tflite", "tflite-ruy", "tflite-xnnpack", "ten
 
 
 # Several boards (or models) are left out of one fit at a time: a fit each would take hours to say the same.
-_FOLDS = 14
+_FOLDS = 10
 
 
 def _board(row: Row) -> str:
@@ -75,20 +74,18 @@ def main() -> None:
     result |= {"date": date.today().isoformat(), "seed": SEED}
     plotted: list[tuple[Row, float, float]] = []
     for kind in sys.argv[1:] or ("cpu", "gpu"):
-        rows = usable_rows(networks, gpu=kind == "gpu")
-        problem = build(cases_of(rows, networks), prior)
-        theta = solve(problem)
+        found = fit(kind, networks)
+        rows, problem, residuals = found.rows, found.problem, found.residuals
         macs = np.asarray([float(network_of(row, networks).macs) for row in rows])
         places = [at for at, row in enumerate(rows) if row.runtime.name in _PUBLIC]
         shown = [rows[at] for at in places]
         part: dict[str, Any] = {}
-        residuals = left_out(rows, problem, theta, SEED)
         logs = {
             "family_out": problem.target - residuals["known"],
             "both_out": problem.target - residuals["unknown"],
         }
         for name, key, offsets in (("board_out", _board, False), ("model_out", _model, True)):
-            logs[name] = without(rows, problem, theta, key, offsets=offsets, seed=SEED, folds=_FOLDS)
+            logs[name] = without(rows, problem, found.theta, key, offsets=offsets, seed=SEED, folds=_FOLDS)
         splits = {"board_out": _board, "model_out": _model, "family_out": _family, "both_out": _board}
         for name, key in splits.items():
             part[name] = _judged(shown, logs[name][places]) | {

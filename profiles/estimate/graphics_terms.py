@@ -97,5 +97,6 @@ def _peak(gpu: Gpu, kind: str) -> float:
 def _spread(name: str, runtime: RuntimeKind, gpu: Gpu) -> list[Feature]:
     """A parameter of all GPU runtimes, with what runtime, tensor cores or none, and generation add to it."""
     kind = "tensor" if gpu.tensor_cores else "cuda"
-    names = [name, f"{name}|{kind}", f"{name}|{gpu.kind.generation}", *(f"{name}|{label}" for label in runtime.chain if label != "tensorrt")]
+    labels = [kind, gpu.kind.generation, *(label for label in runtime.chain if label != "tensorrt")]
+    names = [name, *(f"{name}|{label}" for label in labels)]
     return [(each, 1.0) for each in names]

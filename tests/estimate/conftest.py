@@ -44,7 +44,7 @@ def conv_net(tmp_path: Path) -> Net:
                     strides=[stride] * 2,
                     pads=[kernel // 2] * 4,
                     group=groups,
-                )  # fmt: skip
+                )
             )
             last, channels = f"y{number}", out
         inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, size, size))]
