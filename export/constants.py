@@ -16,20 +16,23 @@ _DEFAULTS = tuple(np.array(k) for k in (0, 0, 0, 1))  # of Slice: start, end, ax
 _LARGEST = 1 << 20  # bytes of a result; a broadcast constant would only make the file larger
 
 
-def fold_constants(proto: onnx.ModelProto) -> int:
+def fold_constants(proto: onnx.ModelProto, shapes: dict[str, list[int]] | None = None) -> int:
     """Nodes whose inputs are all constant become initialisers; returns how many went.
 
     Sizes of height, width and channels count as constant: ``Gather(Shape(x), 2)`` is folded where shape
     inference knows that dimension, again and again until nothing more is known. The batch stays dynamic.
+
+    Args:
+        shapes: takes the shapes of the values that became constant, those included that nothing reads any more.
     """
     total = 0
-    while (count := _fold_sizes(proto) + _fold_nodes(proto)) > 0:
+    while (count := _fold_sizes(proto) + _fold_nodes(proto, shapes)) > 0:
         total += count
     drop_unused(proto)
     return total
 
 
-def _fold_nodes(proto: onnx.ModelProto) -> int:
+def _fold_nodes(proto: onnx.ModelProto, shapes: dict[str, list[int]] | None) -> int:
     graph, count = Graph(proto), 0
     for node in graph.nodes(*{n.op_type for n in proto.graph.node} - _STAYS):
         if not node.input or len(node.output) != 1 or any(a.type == a.GRAPH for a in node.attribute):
@@ -44,6 +47,8 @@ def _fold_nodes(proto: onnx.ModelProto) -> int:
             continue
         proto.graph.node.remove(node)
         graph.add_constant(node.output[0], result)
+        if shapes is not None:
+            shapes[node.output[0]] = list(result.shape)
         graph.producer.pop(node.output[0])
         count += 1
     return count

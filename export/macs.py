@@ -51,9 +51,10 @@ def _shapes_of_one_sample(proto: onnx.ModelProto) -> dict[str, list[int]]:
         value.type.tensor_type.ClearField("shape")
     del single.graph.value_info[:]
     _as_plain_products(single.graph)
-    fold_constants(single)  # sizes that decide how much is sliced off
+    shapes: dict[str, list[int]] = {}
+    # Sizes that decide how much is sliced off; and what does not depend on the sample, such as a position code.
+    fold_constants(single, shapes)
     inferred = onnx.shape_inference.infer_shapes(single, data_prop=True).graph
-    shapes = {}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         if sizes and all(sizes):

@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 from edgekd.errors import CoverageError, ModelFileError
 from edgekd.export.coverage import check_coverage, require_coverage
 from edgekd.export.write import export_quantized
+from edgekd.quant.qat import prepare_qat
 from edgekd.quant.schemes import SCHEMES
 
 
@@ -119,6 +120,32 @@ def test_products_of_activations_are_no_layers(tmp_path: Path) -> None:
     onnx.save(proto, str(tmp_path / "m.onnx"))
     report = check_coverage(tmp_path / "m.onnx")
     assert (report.integer_ops, report.float_ops, report.coverage) == (0, 0, 1.0)
+
+
+def test_a_layer_over_a_constant_is_float_and_counted(tmp_path: Path) -> None:
+    """A position code depends on the batch's size alone; its projection is done at every run, in float."""
+
+    class Coded(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.code = torch.nn.Conv2d(3, 16, 3, padding=1), torch.nn.Conv2d(2, 16, 1)
+            self.head = torch.nn.Linear(16, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            ones = torch.ones((x.shape[0], 8, 8), device=x.device)
+            code = torch.stack((ones.cumsum(1).sin(), ones.cumsum(2).cos()), 1)
+            return self.head(torch.relu(self.stem(x) + self.code(code)).mean((2, 3)))
+
+    torch.manual_seed(0)
+    x = torch.randn(4, 3, 8, 8)
+    model = prepare_qat(Coded().eval(), x[:2], SCHEMES["u8s8"])
+    model.calibrate([x])
+    model.set_phase("frozen")
+    export_quantized(model.eval(), x[:2], tmp_path / "q.onnx", opset=20)
+    report = check_coverage(tmp_path / "q.onnx")
+    layers, code = 8 * 8 * 16 * 27 + 16 * 4, 8 * 8 * 16 * 2
+    assert report.float_ops == 1 and report.float_nodes[0].startswith("code")
+    assert report.mac_coverage == pytest.approx(layers / (layers + code))
 
 
 def test_a_truncated_file_is_one_line(resnet: Any, tmp_path: Path) -> None:
