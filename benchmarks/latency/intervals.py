@@ -17,6 +17,8 @@ from edgekd.profiles.estimate.ranges import evidence_key, interval_keys
 # A range must hold 80 % of the truth. What is left out here is a small sample of what comes, of boards above all:
 # calibrated on some boards and counted on others, ranges hold less than they were made for.
 _COVERAGE = {"known": 0.84, "unknown": 0.88}
+_COVERAGE_OF_FEW_BOARDS = {"known": 0.84, "unknown": 0.92}
+_FEW_BOARDS = 12
 _ENOUGH_CELLS = 12
 
 
@@ -31,6 +33,8 @@ def intervals_of(
 ) -> dict[str, list[float]]:
     """Log of published over predicted: the two bounds that hold most rows, each cell of rows counted as one."""
     cells = Counter(row.cell for row in rows)
+    few = len({row.board for row in rows}) < _FEW_BOARDS
+    wanted = _COVERAGE_OF_FEW_BOARDS if few else _COVERAGE
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     counted: dict[str, set[object]] = defaultdict(set)
     for position, row in enumerate(rows):
@@ -39,7 +43,7 @@ def intervals_of(
                 found[key].append((float(values[position]), 1 / cells[row.cell]))
                 counted[key].add(row.cell)
     return {
-        key: _bounds(pairs, _COVERAGE[key.split("|")[1]])
+        key: _bounds(pairs, wanted[key.split("|")[1]])
         for key, pairs in sorted(found.items())
         if len(counted[key]) >= _ENOUGH_CELLS
     }
