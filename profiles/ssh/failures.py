@@ -44,9 +44,11 @@ def login_failure(host: str, code: int, told: str) -> EdgeKDError:
     """Why no agent came to life.
 
     Args:
-        code: exit status of ssh: 255 for its own failures, else the remote command's.
+        code: exit status of ssh: 255 for its own failures, negative for a signal, else the remote command's.
         told: its standard error.
     """
+    if code < 0:
+        return HostError(fault(host, "ssh was ended while it connected", got=signal.Signals(-code).name))
     if code != 255:
         if code == 127 or ("python3" in told and "not found" in told):
             return HostError(fault(host, "has no python3", fix="install Python 3.8 or newer on the board"))

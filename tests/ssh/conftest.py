@@ -93,7 +93,7 @@ class Board:
     def parts(self) -> dict[str, int]:
         """Process ids of ``guard``, ``agent`` and ``worker``: each is a child of the one before."""
         parents = {}
-        for pid in self.processes():
+        for pid in (pid for pid, command in self.processes().items() if "rm -rf" not in command):
             with contextlib.suppress(OSError):
                 parents[pid] = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         found = {}

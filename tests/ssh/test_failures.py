@@ -157,4 +157,5 @@ def test_what_ssh_says_is_put_into_one_line() -> None:
     assert "Timeout, server b not responding." in str(
         lost("pi@b", 255, "Timeout, server b not responding.\n", during="a round")
     )
+    assert str(login_failure("b", -9, "")) == "b: ssh was ended while it connected; got 'SIGKILL'"
     assert "no answer" in str(lost("pi@b", None, "", during="a round"))

@@ -127,7 +127,13 @@ def test_something_dies(board, make_model, point: str, parts: str, told: str) ->
 
 
 @pytest.mark.parametrize(
-    ("point", "parts"), [("copying", "agent"), ("copying", "guard"), ("loading", "guard+agent")]
+    ("point", "parts"),
+    [
+        ("copying", "agent"),
+        ("copying", "guard+agent"),
+        ("loading", "guard+agent"),
+        ("loading", "guard+agent+worker"),
+    ],
 )
 def test_something_dies_while_files_have_names(board, make_model, point: str, parts: str) -> None:
     """External data are found by their names: until they are loaded they lie in a folder on the board."""

@@ -3,7 +3,7 @@
 A model of one file never has a name on the board: it is an open file that the workers inherit, and ends with
 them. One with external data lies in a folder until it is loaded. Two processes: the *guard*, which only waits,
 and the *agent*, which works. Whichever is killed, the other ends the workers and removes the folder; a worker
-that has lost its agent removes it too.
+that has lost its agent removes it too, and so does a shell that waits for nothing else.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -33,6 +34,7 @@ class Folder:
         self.cache = Path.home() / ".cache/edgekd"
         self.new_venv = self.cache / name
         self._lock: Any = None
+        self._broom: Broom | None = None
 
     def choose(self, size: int) -> None:
         """Settle where ``size`` bytes fit.
@@ -71,6 +73,7 @@ class Folder:
         if not parts or Path(name).is_absolute() or ".." in parts:
             raise ValueError(f"leads out of the folder: {name!r}")
         if self._lock is None:
+            self._broom = Broom(self.path)
             self._lock = locked(self.path)
         path = self.path.joinpath(*parts)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +83,8 @@ class Folder:
         """Also twice, also when it was never made."""
         for place in (*self.places, self.new_venv):
             shutil.rmtree(place, ignore_errors=True)
+        if self._broom:
+            self._broom.end()
 
     def sweep(self) -> None:
         """Remove what an earlier agent left when the power went: our own folders that nobody holds."""
@@ -88,6 +93,29 @@ class Folder:
                 for place in base.glob(f"{_PREFIX}*-*"):
                     if _is_abandoned(place):
                         shutil.rmtree(place, ignore_errors=True)
+
+
+class Broom:
+    """Removes a folder when the process that made this object ends, even when all of ours are killed at once.
+
+    A shell in a session of its own that waits for the end of a pipe.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        with contextlib.suppress(OSError):
+            self._process = subprocess.Popen(  # noqa: S603
+                ["/bin/sh", "-c", 'cat >/dev/null; exec rm -rf -- "$1"', "sh", str(place)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def end(self) -> None:
+        if self._process and self._process.stdin:
+            self._process.stdin.close()
+            self._process.wait()
 
 
 def locked(place: Path) -> Any:
