@@ -105,7 +105,7 @@ class Broom:
         self._process: subprocess.Popen[bytes] | None = None
         with contextlib.suppress(OSError):
             self._process = subprocess.Popen(  # noqa: S603
-                ["/bin/sh", "-c", 'cat >/dev/null; exec rm -rf -- "$1"', "sh", str(place)],
+                ["/bin/sh", "-c", 'read -r _; exec rm -rf -- "$1"', "sh", str(place)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
