@@ -10,9 +10,10 @@ from pathlib import Path
 from rows import Row
 
 _PANEL, _GAP, _TOP, _COLUMNS = 132, 14, 46, 5
+_HEAD = 28  # two lines over each panel: a board's name is longer than its panel is wide
 _INK = {"fp32": "#2b6cb0", "fp16": "#2f855a", "int8": "#c05621"}
 _STYLE = (
-    "text{font:10px sans-serif;fill:#444}.t{font-size:13px;font-weight:bold}.f{fill:none;stroke:#bbb}"
+    "text{font:10px sans-serif;fill:#444}.t{font-size:13px;font-weight:bold}.n{font-weight:bold}.f{fill:none;stroke:#bbb}"
     ".d{stroke:#888;fill:none}.b{fill:#8883}path{stroke-width:3.2;stroke-linecap:round;fill:none;opacity:.7}"
 )
 Plotted = tuple[Row, float, float]
@@ -37,18 +38,18 @@ def _figure(runtime: str, title: str, boards: dict[str, list[Plotted]], place: i
     columns = min(_COLUMNS, len(boards))
     lines = -(-len(boards) // columns)
     width = max(columns * (_PANEL + _GAP) + _GAP, 460)
-    height = _TOP + lines * (_PANEL + 2 * _GAP + 4)
+    height = _TOP + lines * (_PANEL + _GAP + _HEAD)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">',
         f"<style>{_STYLE}</style><rect width='100%' height='100%' fill='#fff'/>",
         f'<text class="t" x="{_GAP}" y="18">{runtime}: predicted over published milliseconds, {title}</text>',
-        f'<text x="{_GAP}" y="33">logarithmic; grey: within 25 %; '
+        f'<text x="{_GAP}" y="33">across: published, up: predicted, logarithmic; grey: within 25 %; '
         + " ".join(f'<tspan fill="{ink}">● {name}</tspan>' for name, ink in _INK.items())
         + "</text>",
     ]
     for number, (board, entries) in enumerate(sorted(boards.items())):
         left = _GAP + number % columns * (_PANEL + _GAP)
-        top = _TOP + number // columns * (_PANEL + 2 * _GAP + 4) + _GAP
+        top = _TOP + number // columns * (_PANEL + _GAP + _HEAD) + _HEAD
         parts.append(f'<g transform="translate({left} {top})">{_panel(board, entries, place)}</g>')
     return "\n".join([*parts, "</svg>", ""])
 
@@ -66,7 +67,8 @@ def _panel(board: str, entries: Sequence[Plotted], place: int) -> str:
     errors = sorted(abs(predicted / published - 1) for _, published, predicted in pairs)
     half = errors[len(errors) // 2]
     parts = [
-        f'<text y="-3">{board}: {100 * half:.0f} %, {len(pairs)} rows</text>',
+        f'<text class="n" y="-15">{board}</text>',
+        f'<text y="-3">off by {100 * half:.0f} %, {len(pairs)} row{"s" * (len(pairs) > 1)}</text>',
         f'<rect class="f" width="{_PANEL}" height="{_PANEL}"/>',
         f'<polygon class="b" points="0,{_PANEL} 0,{_PANEL - near:.1f} {_PANEL - near:.1f},0 {_PANEL},0 '
         f'{_PANEL},{near:.1f} {near:.1f},{_PANEL}"/>',
