@@ -14,6 +14,7 @@ from typing import Any
 
 from edgekd.errors import MissingDependencyError, ModelFileError, fault
 from edgekd.profiles.estimate.graph import Graph, Node
+from edgekd.profiles.estimate.light import read_light
 from edgekd.profiles.estimate.shapes import Inference
 from edgekd.profiles.estimate.stored import stored_weight
 from edgekd.profiles.inputs import Shape, random_inputs
@@ -37,7 +38,8 @@ def load_graph(path: Path, *, batch: int = 1, shape: Shape = None) -> Graph:
     read_summary(path)
     spot = str(path)
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        light, places = read_light(path)
+        model = onnx.load_model_from_string(light)
     except Exception as error:  # protobuf's own classes differ between its implementations
         fix = "copy or export the file again"
         raise ModelFileError(fault(spot, "corrupt, or not an ONNX file", got=str(error), fix=fix)) from None
@@ -50,7 +52,7 @@ def load_graph(path: Path, *, batch: int = 1, shape: Shape = None) -> Graph:
     inference = Inference(spot, opsets, model.ir_version)
     initialised = {tensor.name for tensor in proto.initializer}
     for tensor in proto.initializer:
-        inference.add_weight(tensor.name, stored_weight(tensor, path.parent), tensor)
+        inference.add_weight(tensor.name, stored_weight(tensor, path, places.get(tensor.name)), tensor)
     entries = [_entry(value) for value in proto.input if value.name not in initialised]
     for name, array in random_inputs(entries, batch=batch, shape=shape).items():
         inference.add_input(name, array.shape, onnx.helper.np_dtype_to_tensor_dtype(array.dtype))

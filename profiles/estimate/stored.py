@@ -24,21 +24,27 @@ def element_bytes(kind: int) -> float:
     return _TYPES.get(kind, (4, None))[0]
 
 
-def stored_weight(tensor: Any, folder: Path) -> Weight:
-    """Of a ``TensorProto``; ``folder`` holds its external data."""
+def stored_weight(tensor: Any, path: Path, place: int | None) -> Weight:
+    """Of a ``TensorProto`` in the file ``path``, where its contents start at ``place`` if they were left there."""
     shape = tuple(int(size) for size in tensor.dims)
     width, dtype = _TYPES.get(tensor.data_type, (4, None))
     if dtype is None or len(shape) < 2:
         return Weight(shape, width)
-    return Weight(shape, width, sample=lambda: _rows(tensor, shape, np.dtype(dtype), folder))
+    return Weight(shape, width, sample=lambda: _rows(tensor, shape, np.dtype(dtype), path, place))
 
 
-def _rows(tensor: Any, shape: tuple[int, ...], dtype: np.dtype[Any], folder: Path) -> np.ndarray | None:
+def _rows(
+    tensor: Any, shape: tuple[int, ...], dtype: np.dtype[Any], path: Path, place: int | None
+) -> np.ndarray | None:
     """The first rows; None where the bytes cannot be had."""
     rows = min(_ROWS, shape[0])
     count = rows * math.prod(shape[1:])
     if tensor.data_location == 1:  # EXTERNAL
-        data = _external(tensor, count * dtype.itemsize, folder)
+        data = _external(tensor, count * dtype.itemsize, path.parent)
+    elif place is not None:
+        with path.open("rb") as stream:
+            stream.seek(place)
+            data = stream.read(count * dtype.itemsize)
     elif tensor.raw_data:
         data = tensor.raw_data[: count * dtype.itemsize]
     elif tensor.float_data:

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx.external_data_helper import set_external_data
 
+from edgekd.profiles.estimate.light import read_light
 from edgekd.profiles.estimate.workload import read_workload
 
 WriteOnnx = Callable[..., Path]
@@ -68,3 +69,13 @@ def test_beside_the_file_and_nowhere_else(write_onnx: WriteOnnx, tmp_path: Path)
         moved.graph.initializer[0].ClearField("raw_data")
         (folder / "net.onnx").write_bytes(moved.SerializeToString())
         assert is_sparse(folder / "net.onnx") is wanted
+
+
+def test_of_a_weight_that_was_left_in_the_file(write_onnx: WriteOnnx) -> None:
+    """More than 64 KiB are never parsed."""
+    signature = "(float[1,256,6,6] x) => (float[1,128,4,4] y)"
+    for axis, wanted in ((1, True), (0, False)):
+        path = write_onnx(signature, CONV[1], {"w": sparse((128, 256, 3, 3), axis)})
+        light, places = read_light(path)
+        assert len(light) < 500 and list(places) == ["w"]
+        assert is_sparse(path) is wanted
