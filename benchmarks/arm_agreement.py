@@ -46,12 +46,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", help=", ".join(MODELS))
     parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--precision", choices=("int8", "fp32"), help="one of them alone; fp32 takes longest")
     options = parser.parse_args()
     torch.set_num_threads(1)
     ensure_torchvision_ops()
     rows: dict[str, Any] = json.loads(FILE.read_text())["rows"] if FILE.exists() else {}
     for name in options.models or MODELS:
-        wanted = {f"{name} {precision} {board}": (precision, board) for precision, board in RUNS}
+        wanted = {f"{name} {precision} {board}": (precision, board) for precision, board in RUNS
+                  if options.precision in (None, precision)}  # fmt: skip
         if all(key in rows for key in wanted):
             continue
         with tempfile.TemporaryDirectory() as folder:
