@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from benchmarks.latency.architecture_table import (
     read_architectures,
     write_architectures,
 )
+from benchmarks.latency.architectures import _of_definition
 from benchmarks.latency.ncnn_param import read_param
 from edgekd.profiles.estimate.operators import FAMILIES, Operator, Workload
 
@@ -147,3 +150,16 @@ def test_a_weight_that_does_not_fit_its_layer_is_refused(tmp_path: Path) -> None
     (tmp_path / "net.param").write_text(text)
     with pytest.raises(ValueError, match="c: weights of 433"):
         read_param(tmp_path / "net.param", (1, 3, 8, 8))
+
+
+def test_the_table_is_what_the_definitions_give_today(table: dict[tuple[str, str], Workload]) -> None:
+    """One export read at two sizes; a change in reading graphs must reach the table too."""
+    from edgekd.models.torchvision_shim import ensure_torchvision_ops
+
+    ensure_torchvision_ops()
+    shapes = ["1x3x96x96", "1x3x224x224"]
+    options = argparse.Namespace(yolov7=None, onnx=None)
+    found = _of_definition("mobilenet_v2_0.35", shapes, options)
+    assert {key[1] for key in found} == set(shapes)
+    for key, workload in found.items():
+        assert [replace(operator, node="") for operator in workload.operators] == list(table[key].operators)
