@@ -17,6 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # a deployed model tells nobody that it ran
+
 import numpy as np
 import onnxruntime
 from PIL import Image

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # a deployed model tells nobody that it ran
+
 import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer

@@ -13,8 +13,8 @@ _PANEL, _GAP, _TOP, _COLUMNS = 132, 14, 46, 5
 _HEAD = 28  # two lines over each panel: a board's name is longer than its panel is wide
 _INK = {"fp32": "#2b6cb0", "fp16": "#2f855a", "int8": "#c05621"}
 _STYLE = (
-    "text{font:10px sans-serif;fill:#444}.t{font-size:13px;font-weight:bold}.n{font-weight:bold}.f{fill:none;stroke:#bbb}"
-    ".d{stroke:#888;fill:none}.b{fill:#8883}path{stroke-width:3.2;stroke-linecap:round;fill:none;opacity:.7}"
+    "text{font:10px sans-serif;fill:#444}.t{font-size:13px;font-weight:bold}.n{font-weight:bold}"
+    ".f{fill:none;stroke:#bbb}.d{stroke:#888;fill:none}.b{fill:#8883}path{stroke-width:3.2;stroke-linecap:round;fill:none;opacity:.7}"
 )
 Plotted = tuple[Row, float, float]
 

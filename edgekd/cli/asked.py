@@ -60,6 +60,11 @@ class Asked:
         self._refuse(
             {"--precision": self.precision, "--power-mode": self.power_mode}, "measures the file as it is"
         )
+        if self.host is not None and self.operators:
+            raise UserInputError(
+                fault("--operators", "the operators are profiled on this machine alone", got=f"--host {self.host}",
+                      fix="leave it out, or run edgekd profile --operators on the board")
+            )  # fmt: skip
         if len(self.devices) > 1:
             raise UserInputError(
                 fault("--device", "one device is measured at a time", got=", ".join(self.devices),

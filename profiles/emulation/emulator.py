@@ -102,7 +102,7 @@ def _counting(plugin: Path, core: EmulatedCore, folder: Path) -> str:
 
 
 def _run(command: list[str], emulator: Qemu, what: str, core: EmulatedCore) -> str:
-    environment = {"PATH": os.defpath, "HOME": "/nonexistent"}
+    environment = {"PATH": os.defpath, "HOME": "/nonexistent", "ORT_DISABLE_TELEMETRY": "1"}
     if emulator.libraries:
         environment["LD_LIBRARY_PATH"] = emulator.libraries
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603

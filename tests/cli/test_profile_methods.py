@@ -72,6 +72,7 @@ def test_the_machine_at_hand_can_be_estimated_too(edgekd, onnx_file):
         (["--runtime", "onxruntime"], ["onnxruntime"]),
         (["--host", "-oProxyCommand=id"], ["-oProxyCommand=id"]),
         (["--host", "a;b"], ["a;b"]),
+        (["--host", "pi@board", "--operators"], ["--operators", "on the board"]),
     ],
 )  # fmt: skip
 def test_what_cannot_be_followed_is_one_line(refused, onnx_file, arguments, says):
