@@ -152,7 +152,7 @@ def _runtime(entry: dict[str, str], notes: dict[str, str]) -> str:
         return "onnxruntime-cuda"
     if name in ("PyTorch", "TorchScript") or (gpu and not name.startswith(("TensorRT", "onnxruntime"))):
         return ""
-    return name
+    return "tflite-unstated" if name == "TFLite" else name
 
 
 def _clusters(hardware: Hardware, powersave: str) -> slice:

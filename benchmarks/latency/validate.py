@@ -32,7 +32,7 @@ from rows import Row
 _ROOT = Path(__file__).parents[2]
 _RESULT = _ROOT / "benchmarks" / "results" / "latency_estimate.json"
 # What users can name; other runtimes only help the fit.
-_PUBLIC = ("onnxruntime", "ncnn", "tflite", "tflite-ruy", "tflite-xnnpack", "tensorrt")
+_PUBLIC = ("onnxruntime", "ncnn", "tflite-unstated", "tflite-ruy", "tflite-xnnpack", "tensorrt")
 
 
 # Several boards (or models) are left out of one fit at a time: a fit each would take hours to say the same.

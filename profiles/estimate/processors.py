@@ -103,7 +103,7 @@ def _family_terms(
     ]
     core: list[Feature] = [
         (f"core/{kind}|{crew.kind.name}", 1.0),
-        (f"runtime/{kind}|{runtime.name}|{style}", 1.0),
+        (f"runtime/{kind}|{runtime.chain[-1]}|{style}", 1.0),
     ]
     per_second = crew.ghz * 1e9
     vector = _VECTOR_BYTES * per_second

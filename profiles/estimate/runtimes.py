@@ -49,7 +49,9 @@ _EVERY = frozenset(FAMILIES)
 _KINDS = (
     RuntimeKind("onnxruntime", ("onnxruntime",), _ORT, public=True),
     RuntimeKind("ncnn", ("ncnn",), _families(_WEIGHTED), fp16=True, static=True, public=True),
-    RuntimeKind("tflite", ("tflite",), _TFLITE, public=True),
+    # Of the builds that were published, ruy's lies in the middle: what to expect of "TFLite" without a build.
+    RuntimeKind("tflite", ("tflite", "tflite-ruy"), _TFLITE, public=True),
+    RuntimeKind("tflite-unstated", ("tflite",), _TFLITE),
     RuntimeKind("tflite-xnnpack", ("tflite", "tflite-xnnpack"), _TFLITE),
     RuntimeKind("tflite-ruy", ("tflite", "tflite-ruy"), _TFLITE),
     RuntimeKind("armnn", ("armnn",), _TFLITE),
