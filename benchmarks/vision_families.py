@@ -201,7 +201,7 @@ def build(
             if norms:
                 model.train()(inputs[:32])
         if last:
-            train_last_block(model.eval(), size, last, folder)
+            train_last_block(model, size, last, folder)
         with torch.no_grad():
             fit_classifier(model.eval(), inputs, labels)
     return model.eval(), size
@@ -246,6 +246,10 @@ def train_last_block(model: nn.Module, size: int, steps: int, folder: Path | Non
         behind = behind or name.startswith(f"{last}.")
         parameter.requires_grad_(behind)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
     descend(model, torch.optim.AdamW(trained, 2e-3), size, steps, 8, folder)
     model.requires_grad_(True)
 

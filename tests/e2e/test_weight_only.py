@@ -56,7 +56,9 @@ def test_a_text_encoder_in_four_bits_with_gptq(edgekd, news_recipe, tmp_path):
     }
     assert onnx.TensorProto.INT8 in tables.values()
     gathered = {node.input[0] for node in graph.node if node.op_type == "Gather"}
-    assert any(tables.get(name) == onnx.TensorProto.INT8 for name in gathered), "rows are looked up as integers"
+    assert any(tables.get(name) == onnx.TensorProto.INT8 for name in gathered), (
+        "rows are looked up as integers"
+    )
     compared = edgekd("compare", out)
     assert "int4 weights, GPTQ" in compared.out
     assert "int4 weights" in (out / "report.md").read_text()
@@ -73,7 +75,8 @@ def test_a_text_encoder_in_four_bits_with_gptq(edgekd, news_recipe, tmp_path):
 
 def test_a_vision_transformer_in_eight_bits(edgekd, tmp_path):
     document = {
-        "name": "vit", "teacher": "timm:test_vit@random", "student": "same", "data": {"path": "builtin:digits", "max_train": 64, "max_test": 64},
+        "name": "vit", "teacher": "timm:test_vit@random", "student": "same",
+        "data": {"path": "builtin:digits", "max_train": 64, "max_test": 64},
         "stages": [{"quantize": {"method": "weight-only", "bits": 8, "algorithm": "awq", "calibration_samples": 32}}],
         "profile": {"rounds": 1, "runs": 5, "warmup": 1}, "export": {"parity_samples": 64, "min_agreement": 0.9},
     }  # fmt: skip
