@@ -21,6 +21,7 @@ from edgekd.profiles.estimate.pricing import terms_of
 from edgekd.profiles.estimate.ranges import range_of
 from edgekd.profiles.estimate.runtimes import RuntimeKind, runtime_kind
 from edgekd.profiles.estimate.terms import OpSeconds, price
+from edgekd.profiles.estimate.unseen_styles import values_for
 from edgekd.profiles.estimate.workload import read_workload
 from edgekd.profiles.inputs import Shape
 from edgekd.profiles.predicted import LatencyEstimate, OperatorTime
@@ -80,7 +81,8 @@ def estimate_workload(
     table = op_table(workload.operators)
     crew = choose_threads(threads, hardware, engine)
     fit = fitted("gpu" if engine.gpu else "cpu")
-    seconds = price(terms_of(table, hardware, engine, wanted, crew), fit.values)
+    values = fit.values if engine.gpu else values_for(fit, engine, hardware.style)
+    seconds = price(terms_of(table, hardware, engine, wanted, crew), values)
     offset = fit.boards.get(f"{spec.name}|{engine.chain[0]}")
     kind = network_kind(table)
     style = hardware.gpu.kind.generation if engine.gpu and hardware.gpu else hardware.style

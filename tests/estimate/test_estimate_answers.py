@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,7 +132,7 @@ def test_ncnn_halves_by_itself_where_the_core_can(conv_net: Callable[..., Path])
 def test_errors_are_one_line(
     conv_net: Callable[..., Path],
     device: str,
-    arguments: dict[str, object],
+    arguments: dict[str, Any],
     error: type[Exception],
     words: str,
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from edgekd.profiles.estimate.parameters import Fitted
 from edgekd.profiles.estimate.ranges import range_of
 from edgekd.profiles.estimate.runtimes import runtime_kind
+from edgekd.profiles.estimate.unseen_styles import values_for
 
 INTERVALS = {"cpu|unknown": [-0.6, 0.8], "ncnn|known": [-0.2, 0.3], "ncnn|known|mobile": [0.05, 0.4]}
 FIT = Fitted({}, {}, INTERVALS, {"ncnn|wide|fp16|dense": 3, "ncnn|wide|fp16|mobile": 3}, {})
@@ -35,3 +36,12 @@ def test_without_rows_near_the_range_is_half_as_wide_again_and_not_validated() -
     far = range_of(FIT, runtime_kind("ncnn"), style="wide", precision="int8", kind="dense", known_board=True)
     near = range_of(FIT, runtime_kind("ncnn"), style="wide", precision="fp16", kind="dense", known_board=True)
     assert (far.validated, near.validated) == (False, True)
+
+
+def test_a_style_without_rows_borrows_from_the_nearest_with_rows() -> None:
+    values = {"runtime/fp32|onnxruntime|narrow": 0.25, "mac/gemm": 0.5}
+    fit = Fitted(values, {}, {}, {"onnxruntime|narrow|fp32|mobile": 6}, {})
+    runtime = runtime_kind("onnxruntime")
+    assert values_for(fit, runtime, "in-order")["runtime/fp32|onnxruntime|in-order"] == 0.25
+    assert values_for(fit, runtime, "narrow") is values
+    assert values_for(fit, runtime, "in-order")["mac/gemm"] == 0.5
