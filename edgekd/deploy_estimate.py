@@ -8,7 +8,7 @@ from typing import Any
 from edgekd.baselines import Baselines
 from edgekd.device import DeviceSpec
 from edgekd.errors import EdgeKDError
-from edgekd.profiles.estimate.api import estimate
+from edgekd.profiles.estimation.api import estimate
 from edgekd.profiles.predicted import LatencyEstimate
 from edgekd.recipe import Recipe
 

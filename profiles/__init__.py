@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from edgekd.profiles.cautions import Caution, CautionKind
     from edgekd.profiles.emulation.api import emulate
     from edgekd.profiles.emulation.outputs import Agreement, emulate_outputs
-    from edgekd.profiles.estimate.api import estimate
-    from edgekd.profiles.estimate.by_family import workload_lines
-    from edgekd.profiles.estimate.operators import Workload
-    from edgekd.profiles.estimate.workload import read_workload
+    from edgekd.profiles.estimation.api import estimate
+    from edgekd.profiles.estimation.by_family import workload_lines
+    from edgekd.profiles.estimation.operators import Workload
+    from edgekd.profiles.estimation.workload import read_workload
     from edgekd.profiles.measurement import Measurement, measure
     from edgekd.profiles.onnx_file import OnnxSummary, read_summary
     from edgekd.profiles.operators import LayerCost, OperatorCost, layer_costs, profile_operators
@@ -67,10 +67,10 @@ _HOMES = {
     "Ratio": "statistics",
     "Throughput": "throughput",
     "SshOptions": "ssh",
-    "Workload": "estimate.operators",
+    "Workload": "estimation.operators",
     "emulate": "emulation.api",
     "emulate_outputs": "emulation.outputs",
-    "estimate": "estimate.api",
+    "estimate": "estimation.api",
     "in_each_runtime": "runtimes",
     "layer_costs": "operators",
     "measure": "measurement",
@@ -79,9 +79,9 @@ _HOMES = {
     "open_session": "session",
     "profile_operators": "operators",
     "read_summary": "onnx_file",
-    "read_workload": "estimate.workload",
+    "read_workload": "estimation.workload",
     "run_batches": "session",
-    "workload_lines": "estimate.by_family",
+    "workload_lines": "estimation.by_family",
 }
 
 

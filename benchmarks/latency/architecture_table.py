@@ -12,7 +12,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from edgekd.profiles.estimate.operators import Operator, Workload
+from edgekd.profiles.estimation.operators import Operator, Workload
 
 TABLE = Path(__file__).with_name("architectures.json.gz")
 _FIELDS = {entry.name: entry.default for entry in fields(Operator) if entry.name != "node"}

@@ -32,8 +32,8 @@ from benchmarks.latency.architecture_table import (
 )
 from benchmarks.latency.ncnn_param import read_param
 from benchmarks.latency.nets.totals import stated_totals
-from edgekd.profiles.estimate.operators import Workload
-from edgekd.profiles.estimate.workload import read_workload
+from edgekd.profiles.estimation.operators import Workload
+from edgekd.profiles.estimation.workload import read_workload
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 _ANY_SIZE = re.compile(r"mobilenet_v[12].*|yolo.*")  # nothing in them is computed from the size of the input

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rows import Row
 
-from edgekd.profiles.estimate.processors import crew_of, peak_per_cycle
+from edgekd.profiles.estimation.processors import crew_of, peak_per_cycle
 
 Floats = NDArray[np.float64]
 Key = Callable[[Row], str]

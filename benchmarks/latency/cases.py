@@ -11,10 +11,10 @@ from architecture_table import find_architecture
 from rows import Row
 from solver import Case, Prior
 
-from edgekd.profiles.estimate.op_table import OpTable, op_table
-from edgekd.profiles.estimate.operators import Workload
-from edgekd.profiles.estimate.pricing import terms_of
-from edgekd.profiles.estimate.terms import Terms
+from edgekd.profiles.estimation.op_table import OpTable, op_table
+from edgekd.profiles.estimation.operators import Workload
+from edgekd.profiles.estimation.pricing import terms_of
+from edgekd.profiles.estimation.terms import Terms
 
 # Multiples of the ideal time that kernels of a family usually take.
 _USUAL = {

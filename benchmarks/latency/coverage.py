@@ -12,8 +12,8 @@ from judge import coverage
 from numpy.typing import NDArray
 from rows import Row
 
-from edgekd.profiles.estimate.operators import Workload
-from edgekd.profiles.estimate.ranges import bounds, interval_keys
+from edgekd.profiles.estimation.operators import Workload
+from edgekd.profiles.estimation.ranges import bounds, interval_keys
 
 _PARTS = 5
 

@@ -26,7 +26,7 @@ from intervals import evidence_of, intervals_of
 from rows import Row, read_rows
 from solver import Problem, build, named, predict, solve
 
-from edgekd.profiles.estimate.operators import Workload
+from edgekd.profiles.estimation.operators import Workload
 
 SEED = 4
 _OUT = Path(__file__).parents[2] / "profiles" / "estimate" / "parameters"

@@ -22,7 +22,7 @@ from edgekd.device import load_device
 from edgekd.profiles.emulation import model as emulation
 from edgekd.profiles.emulation.cores import emulated_core
 from edgekd.profiles.emulation.stored import stored_work
-from edgekd.profiles.estimate.hardware import read_hardware
+from edgekd.profiles.estimation.hardware import read_hardware
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 PARAMETERS = ("waits_mac", "waits_other", "share")

@@ -10,9 +10,9 @@ from cases import columns_of, network_of
 from numpy.typing import NDArray
 from rows import Row
 
-from edgekd.profiles.estimate.network_kinds import network_kind
-from edgekd.profiles.estimate.operators import Workload
-from edgekd.profiles.estimate.ranges import evidence_key, interval_keys
+from edgekd.profiles.estimation.network_kinds import network_kind
+from edgekd.profiles.estimation.operators import Workload
+from edgekd.profiles.estimation.ranges import evidence_key, interval_keys
 
 # A range must hold 80 % of the truth. What is left out here is a small sample of what comes, of boards above all:
 # calibrated on some boards and counted on others, ranges hold less than they were made for.

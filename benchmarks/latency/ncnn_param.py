@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgekd.profiles.estimate.graph import Graph, Node, Weight
-from edgekd.profiles.estimate.operators import Operator
-from edgekd.profiles.estimate.workload import fused_operators
+from edgekd.profiles.estimation.graph import Graph, Node, Weight
+from edgekd.profiles.estimation.operators import Operator
+from edgekd.profiles.estimation.workload import fused_operators
 
 Shape = tuple[int, ...]
 _ACTIVATIONS = {1: "relu", 2: "leakyrelu", 3: "clip"}

@@ -14,8 +14,8 @@ from boards import board
 from edgekd.device_parts import PowerMode
 from edgekd.device_spec import DeviceSpec
 from edgekd.errors import DeviceError
-from edgekd.profiles.estimate.hardware import Hardware, read_hardware
-from edgekd.profiles.estimate.runtimes import RuntimeKind, runtime_kind
+from edgekd.profiles.estimation.hardware import Hardware, read_hardware
+from edgekd.profiles.estimation.runtimes import RuntimeKind, runtime_kind
 
 _FILE = Path(__file__).with_name("published.csv")
 _ALL = slice(None)

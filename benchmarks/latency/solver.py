@@ -1,6 +1,6 @@
 """Least squares in the logarithm of time, robust, each parameter drawn to what is known without data.
 
-Times are sums of terms (:mod:`edgekd.profiles.estimate.terms`), so the derivative by a parameter is a sum of terms.
+Times are sums of terms (:mod:`edgekd.profiles.estimation.terms`), so the derivative by a parameter is a sum of terms.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import cho_factor, cho_solve
 
-from edgekd.profiles.estimate.terms import COMPUTE, MEMORY, SHARPNESS, Terms
+from edgekd.profiles.estimation.terms import COMPUTE, MEMORY, SHARPNESS, Terms
 
 Floats = NDArray[np.float64]
 # Residuals beyond this (in log time) count less: labs differ by 1.19x in the median.

@@ -25,7 +25,7 @@ def predict_asked(asked: Asked, *, emulated: bool) -> list[Row]:
     from edgekd.cli.progress import progress_bar
     from edgekd.errors import MissingDependencyError
     from edgekd.profiles.emulation.api import emulate
-    from edgekd.profiles.estimate.api import estimate
+    from edgekd.profiles.estimation.api import estimate
 
     asked.check_predicted(emulated=emulated)
     common: dict[str, Any] = {"threads": asked.threads, "batch": asked.batch, "shape": asked.shape}

@@ -11,7 +11,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgekd.profiles.estimate.hardware import Hardware
+    from edgekd.profiles.estimation.hardware import Hardware
 
 _NEAR = math.log(1.5)
 

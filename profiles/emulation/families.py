@@ -47,7 +47,7 @@ _ADDED = re.compile(r"_token_\d+$")
 
 def families_of_file(model: Path, *, batch: int, shape: Shape) -> dict[str, tuple[str, int]]:
     """Node name to family and multiply-accumulates; empty where the onnx package is not installed."""
-    from edgekd.profiles.estimate.workload import read_workload
+    from edgekd.profiles.estimation.workload import read_workload
 
     try:
         found = read_workload(model, batch=batch, shape=shape)

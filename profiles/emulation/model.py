@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from edgekd.profiles.emulation.calibration import Calibration, calibration, speed_up, timing
 from edgekd.profiles.emulation.counts import Counts, Region, classes
-from edgekd.profiles.estimate.hardware import Hardware, read_hardware
+from edgekd.profiles.estimation.hardware import Hardware, read_hardware
 from edgekd.profiles.predicted import OperatorTime
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from benchmarks.latency.architecture_table import (
 )
 from benchmarks.latency.architectures import _of_definition
 from benchmarks.latency.ncnn_param import read_param
-from edgekd.profiles.estimate.operators import FAMILIES, Operator, Workload
+from edgekd.profiles.estimation.operators import FAMILIES, Operator, Workload
 
 PUBLISHED = Path(__file__).parents[2] / "benchmarks/latency/published.csv"
 

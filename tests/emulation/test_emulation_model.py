@@ -9,7 +9,7 @@ from edgekd.profiles.emulation.calibration import Calibration, calibration, spee
 from edgekd.profiles.emulation.cores import emulated_core, present_board
 from edgekd.profiles.emulation.counts import Counts, OperatorCounts, Region
 from edgekd.profiles.emulation.model import Work, milliseconds, predict, terms, work
-from edgekd.profiles.estimate.hardware import read_hardware
+from edgekd.profiles.estimation.hardware import read_hardware
 
 FMLA, ADD = 0x4F821020, 0x8B020820
 PLAIN = Calibration(waits_mac=1.0, waits_other=1.0, share=1.0, spread=1.2, fitted=True)

@@ -13,9 +13,9 @@ if ROOT not in sys.path:
 
 from benchmarks.latency.architecture_table import find_architecture, read_architectures  # noqa: E402
 from edgekd.device import load_device  # noqa: E402
-from edgekd.profiles.estimate.api import estimate_workload  # noqa: E402
-from edgekd.profiles.estimate.operators import Workload  # noqa: E402
-from edgekd.profiles.estimate.runtimes import runtime_kind  # noqa: E402
+from edgekd.profiles.estimation.api import estimate_workload  # noqa: E402
+from edgekd.profiles.estimation.operators import Workload  # noqa: E402
+from edgekd.profiles.estimation.runtimes import runtime_kind  # noqa: E402
 
 # Board, runtime, precision, threads, model, input, published milliseconds.
 GOLDEN = [

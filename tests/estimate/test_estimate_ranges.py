@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from edgekd.profiles.estimate.parameters import Fitted
-from edgekd.profiles.estimate.ranges import range_of
-from edgekd.profiles.estimate.runtimes import runtime_kind
-from edgekd.profiles.estimate.unseen_styles import values_for
+from edgekd.profiles.estimation.parameters import Fitted
+from edgekd.profiles.estimation.ranges import range_of
+from edgekd.profiles.estimation.runtimes import runtime_kind
+from edgekd.profiles.estimation.unseen_styles import values_for
 
 INTERVALS = {"cpu|unknown": [-0.6, 0.8], "ncnn|known": [-0.2, 0.3], "ncnn|known|mobile": [0.05, 0.4]}
 FIT = Fitted({}, {}, INTERVALS, {"ncnn|wide|fp16|dense": 3, "ncnn|wide|fp16|mobile": 3}, {})

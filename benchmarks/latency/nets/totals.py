@@ -5,7 +5,7 @@ NanoDet's "FLOPs" are twice the multiply-accumulates (its NanoDet-m, 0.72, is 0.
 
 from __future__ import annotations
 
-from edgekd.profiles.estimate.operators import Workload
+from edgekd.profiles.estimation.operators import Workload
 
 _NANODET = "github RangiLyu/nanodet README.md"
 _SAM = "github mit-han-lab/efficientvit applications/efficientvit_sam/README.md"

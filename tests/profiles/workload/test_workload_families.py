@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd.profiles.estimate.operators import FAMILIES
-from edgekd.profiles.estimate.workload import read_workload
+from edgekd.profiles.estimation.operators import FAMILIES
+from edgekd.profiles.estimation.workload import read_workload
 
 WriteOnnx = Callable[..., Path]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.profiles.estimate.operators import Operator
-from edgekd.profiles.estimate.workload import read_workload
+from edgekd.profiles.estimation.operators import Operator
+from edgekd.profiles.estimation.workload import read_workload
 
 WriteOnnx = Callable[..., Path]
 MAP = "(float[1,8,6,6] x) => (float[1,8,6,6] y)"

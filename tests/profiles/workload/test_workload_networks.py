@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.profiles.estimate.workload import read_workload
+from edgekd.profiles.estimation.workload import read_workload
 
 ExportNet = Callable[..., Path]
 
@@ -83,7 +83,7 @@ def test_attention_gelu_and_layer_norm(export_net: ExportNet) -> None:
 def test_reading_needs_neither_torch_nor_onnxruntime(export_net: ExportNet) -> None:
     path = export_net("mobilenetv2_100")
     code = (
-        "import sys, pathlib; from edgekd.profiles.estimate.workload import read_workload;"
+        "import sys, pathlib; from edgekd.profiles.estimation.workload import read_workload;"
         f"read_workload(pathlib.Path({str(path)!r}));"
         "print(sorted({'torch', 'onnxruntime', 'timm'} & set(sys.modules)))"
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgekd.errors import MissingDependencyError, ModelFileError
-from edgekd.profiles.estimate.workload import read_workload
+from edgekd.profiles.estimation.workload import read_workload
 
 WriteOnnx = Callable[..., Path]
 LINEAR = ("(float[1,8] x) => (float[1,4] y)", "y = MatMul (x, w)", {"w": np.ones((8, 4), np.float32)})

@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnx.external_data_helper import set_external_data
 
-from edgekd.profiles.estimate.light import read_light
-from edgekd.profiles.estimate.workload import read_workload
+from edgekd.profiles.estimation.light import read_light
+from edgekd.profiles.estimation.workload import read_workload
 
 WriteOnnx = Callable[..., Path]
 GENERATOR = np.random.default_rng(0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import doctest
 
 from edgekd.profiles import read_workload, workload_lines
-from edgekd.profiles.estimate import by_family, workload
-from edgekd.profiles.estimate.by_family import family_totals
-from edgekd.profiles.estimate.operators import Operator, Workload
+from edgekd.profiles.estimation import by_family, workload
+from edgekd.profiles.estimation.by_family import family_totals
+from edgekd.profiles.estimation.operators import Operator, Workload
 
 WORKLOAD = Workload(
     (

@@ -1,0 +1,171 @@
+"""What a processor takes for an inference, before fitted parameters: products, moved elements, memory, dispatch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgekd.profiles.estimation.core_kinds import CoreKind
+from edgekd.profiles.estimation.hardware import CpuCluster, Hardware
+from edgekd.profiles.estimation.op_table import FREE, PRODUCTS, Floats, Ints, OpTable
+from edgekd.profiles.estimation.operators import FAMILIES
+from edgekd.profiles.estimation.runtimes import RuntimeKind, precisions
+from edgekd.profiles.estimation.terms import COMPUTE, MEMORY, OVERHEAD, Feature, Terms
+
+# A vector unit loads about 16 bytes a cycle; a dispatch is counted in units of ten microseconds at 1 GHz.
+_VECTOR_BYTES = 16.0
+_DISPATCH = 10e-6
+_BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0}
+_LIGHT = ("conv-depthwise",)
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The cores that run an inference, as one core's speed and how many of it.
+
+    Attributes:
+        share: how many cores of this kind the crew is worth when every core takes what it can.
+        even: the same when all cores take equal parts, so that the slowest decides.
+        bandwidth: GB/s that the crew moves.
+    """
+
+    kind: CoreKind
+    ghz: float
+    threads: int
+    share: float
+    even: float
+    bandwidth: float
+    cache_kib: float
+
+
+def crew_of(hardware: Hardware, threads: int, *, static: bool, clusters: slice = slice(None)) -> Crew:
+    """Which cores ``threads`` threads occupy, the fastest first.
+
+    Args:
+        static: work is dealt out in equal parts, so that the slowest core decides.
+        clusters: of the hardware that may be used.
+    """
+    allowed = hardware.clusters[clusters]
+    threads = min(threads, sum(cluster.cores for cluster in allowed))
+    used: list[tuple[CpuCluster, int]] = []
+    left = threads
+    for cluster in allowed:
+        if left > 0:
+            used.append((cluster, min(left, cluster.cores)))
+            left -= used[-1][1]
+    lead = used[-1][0] if static else used[0][0]
+    share = even = float(threads)
+    if not static:
+        share = sum(count * _speed(cluster) / _speed(lead) for cluster, count in used)
+        even = threads * min(_speed(cluster) for cluster, _ in used) / _speed(lead)
+    alone = hardware.core_bandwidth
+    if lead is not hardware.clusters[0]:
+        alone = min(alone, lead.kind.bandwidth)
+    bandwidth = (hardware.bandwidth**-2 + (alone * threads) ** -2) ** -0.5
+    bandwidth = min(bandwidth, alone * threads)
+    return Crew(lead.kind, lead.ghz, threads, share, even, bandwidth, hardware.cache_kib)
+
+
+def cpu_terms(table: OpTable, crew: Crew, runtime: RuntimeKind, precision: str) -> Terms:
+    """The terms of one inference on a processor."""
+    terms = Terms(table.count)
+    kinds = precisions(table, crew.kind, runtime, precision)
+    for family in FAMILIES:
+        for kind in ("fp32", "fp16", "int8"):
+            ops = table.of(family)
+            ops = ops[kinds[ops] == kind]
+            if len(ops) and family not in FREE:
+                _family_terms(terms, table, ops, family, kind, crew, runtime)
+    storage = np.asarray([_BYTES[str(kind)] for kind in kinds])
+    _memory(terms, table, storage, crew, runtime, precision)
+    scalar = _DISPATCH / crew.ghz
+    busy = np.flatnonzero(~np.isin(table.family, [FAMILIES.index(name) for name in FREE]))
+    features = _spread("dispatch", runtime, crew.kind.style)
+    terms.add(busy, OVERHEAD, np.full(len(busy), scalar), features)
+    terms.once(scalar * 10, _spread("once", runtime, crew.kind.style))
+    return terms
+
+
+def _family_terms(
+    terms: Terms, table: OpTable, ops: Ints, family: str, kind: str, crew: Crew, runtime: RuntimeKind
+) -> None:
+    style, size = crew.kind.style, _BYTES[kind]
+    light = family in _LIGHT or family not in PRODUCTS
+    scaling = _spread("threads/light" if light else "threads/heavy", runtime, style)
+    # Each doubling of the crew gains a little less than the one before.
+    share: list[Feature] = [(name, -np.log(crew.share)) for name, _ in scaling]
+    share.append(("threads/curve", np.log(crew.share) ** 2))
+    # Between equal parts and each what it can: how much a slow cluster holds a fast one up.
+    share += [
+        (name, np.log(crew.share / crew.even))
+        for name in ("threads/even", f"threads/even|{runtime.chain[0]}")
+    ]
+    core: list[Feature] = [
+        (f"core/{kind}|{crew.kind.name}", 1.0),
+        (f"runtime/{kind}|{runtime.chain[-1]}|{style}", 1.0),
+    ]
+    per_second = crew.ghz * 1e9
+    vector = _VECTOR_BYTES * per_second
+
+    def add(name: str, seconds: Floats) -> None:
+        formats = _spread(f"{name}/{kind}", runtime, "")
+        plain = _spread(name, runtime, style if family in PRODUCTS else "")
+        terms.add(ops, COMPUTE, seconds, [*plain, *formats, *share, *core])
+
+    if family not in PRODUCTS:
+        add(f"move/{family}", (table.inputs[ops] + table.outputs[ops]) * size / vector)
+        return
+    peak = peak_per_cycle(crew.kind, kind) * per_second
+    padded = table.columns[ops]
+    if family != "conv-depthwise":
+        padded = np.ceil(padded / 8) * 8
+    add(f"mac/{family}", 2 * table.macs[ops] * padded / table.columns[ops] / peak)
+    group = "light" if light else "heavy"
+    add(f"out/{group}", table.outputs[ops] * size / vector)
+    if family in ("conv-dense-other", "conv-first", "conv-grouped", "deconv"):
+        add("pack/windows", table.rows[ops] * table.depth[ops] * table.groups[ops] * size / vector)
+    elif family != "conv-depthwise":
+        add("pack/rows", table.inputs[ops] * size / vector)
+        add("weights", table.weights[ops] * size / vector)
+    if family == "conv-grouped":
+        features = _spread("groups", runtime, style)
+        terms.add(ops, OVERHEAD, table.groups[ops] * _DISPATCH / crew.ghz / 10, features)
+
+
+def _memory(
+    terms: Terms, table: OpTable, storage: Floats, crew: Crew, runtime: RuntimeKind, precision: str
+) -> None:
+    """What does not stay in the cache: weights of a whole network, activations of one operator."""
+    ops = np.arange(table.size)
+    cache = crew.cache_kib * 1024
+    weights = table.weights * storage
+    moved = (table.inputs + table.outputs) * storage
+    moved[np.isin(table.family, [FAMILIES.index(name) for name in FREE])] = 0
+    stays = _stays(np.asarray((weights * table.count).sum()), cache)
+    rate = crew.bandwidth * 1e9
+    style = crew.kind.style
+    terms.add(ops, MEMORY, weights * (1 - stays) / rate, _spread("memory/weights", runtime, style))
+    terms.add(
+        ops, MEMORY, moved * (1 - _stays(moved, cache)) / rate, _spread("memory/activations", runtime, style)
+    )
+
+
+def _stays(size: Floats, cache: float) -> Floats:
+    """Of data that is used again after ``size`` bytes of other data, the share that a cache still has."""
+    return np.asarray(1 / (1 + (size / cache) ** 2))
+
+
+def peak_per_cycle(kind: CoreKind, precision: str) -> float:
+    """Operations a cycle of one core in a precision of arithmetic."""
+    return {"fp32": kind.flop32, "fp16": kind.flop16 or kind.flop32, "int8": kind.op8}[precision]
+
+
+def _speed(cluster: CpuCluster) -> float:
+    return cluster.ghz * cluster.kind.flop32 * (0.6 if cluster.kind.style == "in-order" else 1.0)
+
+
+def _spread(name: str, runtime: RuntimeKind, style: str) -> list[Feature]:
+    """A parameter of all runtimes, with what this runtime and cores of this style (if it is given) add to it."""
+    names = [name, *(f"{name}|{label}" for label in (style, *runtime.chain) if label)]
+    return [(each, 1.0) for each in names]
