@@ -31,14 +31,18 @@ def predict_asked(asked: Asked, *, emulated: bool) -> list[Row]:
     common: dict[str, Any] = {"threads": asked.threads, "batch": asked.batch, "shape": asked.shape}
     rows: list[Row] = []
     specs = asked.specs()
+    total = len(specs) * len(asked.models)
     with progress_bar() as progress:
         for number, spec in enumerate(specs):
             for place, (label, path) in enumerate(asked.labels().items()):
                 done = number * len(asked.models) + place
                 if emulated:
-                    progress(f"emulate {label} on {spec.name}", done, len(specs) * len(asked.models))
+
+                    def told(step: str, where: str = f"{label} on {spec.name}", done: int = done) -> None:
+                        progress(f"emulate {where}: {step}", done, total)
+
                     try:
-                        rows.append((label, emulate(path, spec, **common)))
+                        rows.append((label, emulate(path, spec, progress=told, **common)))
                         continue
                     except MissingDependencyError as error:
                         typer.echo(f"warning: {error}; estimated instead", err=True)
