@@ -18,12 +18,21 @@ _NEEDED_FOR = {
     "torch": "compress, export",
     "timm": "compress, export",
     "accelerate": "compress",
-    "onnx": "compress, export, check",
-    "torch-pruning": "channel permutation",
+    "onnx": "compress, export, check, latency estimates",
+    "torch-pruning": "channel pruning",
     "transformers": "text models",
     "neural-compressor": "post-training quantization",
     "pyarrow": "Parquet tables",
     "elpv-dataset": "builtin:elpv",
+    "openvino": "profile --runtime openvino",
+    "executorch": ".pte files",
+    "ai-edge-litert": ".tflite files",
+}
+_PROGRAMS = {
+    "ssh": "profile --host",
+    "qemu-aarch64": "profile --method emulate (devices emulate --setup fetches it where it can)",
+    "gcc": "the emulation's counter",
+    "trtexec": "TensorRT engines",
 }
 
 
@@ -38,7 +47,8 @@ def doctor(json_to: JsonOption = None) -> None:
     facts: dict[str, Any] = {
         "cpu": cpu.title, "arch": cpu.arch, "cores": cpu.cores, "vnni": cpu.has_vnni, "scheme": cpu.scheme,
         "packages": packages, "providers": _providers(), "cache": str(cache), "cache_writable": _writable(cache),
-        "free_bytes": shutil.disk_usage(_existing(cache)).free, "trtexec": shutil.which("trtexec"),
+        "free_bytes": shutil.disk_usage(_existing(cache)).free,
+        "programs": {name: shutil.which(name) for name in _PROGRAMS},
     }  # fmt: skip
     missing = packages["onnxruntime"] is None
     if not write_result(facts, json_to):
@@ -48,7 +58,11 @@ def doctor(json_to: JsonOption = None) -> None:
             mark = "ok " if found else "-- "
             typer.echo(f"{mark} {name:18} {found or 'not installed':14} {use}")
         typer.echo(f"providers    {', '.join(facts['providers']) or 'none'}")
-        typer.echo(f"trtexec      {facts['trtexec'] or 'not on the path'}")
+        for name, use in _PROGRAMS.items():
+            place = facts["programs"][name]
+            typer.echo(
+                f"{'ok ' if place else '-- '} {name:18} {'found' if place else 'not found':14} {use}"
+            )
         writable = "writable" if facts["cache_writable"] else "NOT WRITABLE: set EDGEKD_CACHE"
         typer.echo(f"cache        {cache} ({writable}, {facts['free_bytes'] / 1e9:.1f} GB free)")
     if missing:
