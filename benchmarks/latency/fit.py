@@ -29,7 +29,7 @@ from solver import Problem, build, named, predict, solve
 from edgekd.profiles.estimation.operators import Workload
 
 SEED = 4
-_OUT = Path(__file__).parents[2] / "profiles" / "estimate" / "parameters"
+_OUT = Path(__file__).parents[2] / "profiles" / "estimation" / "parameters"
 _SMALL = 1e-3
 
 
