@@ -60,9 +60,7 @@ def doctor(json_to: JsonOption = None) -> None:
         typer.echo(f"providers    {', '.join(facts['providers']) or 'none'}")
         for name, use in _PROGRAMS.items():
             place = facts["programs"][name]
-            typer.echo(
-                f"{'ok ' if place else '-- '} {name:18} {'found' if place else 'not found':14} {use}"
-            )
+            typer.echo(f"{'ok ' if place else '-- '} {name:18} {'found' if place else 'not found':14} {use}")
         writable = "writable" if facts["cache_writable"] else "NOT WRITABLE: set EDGEKD_CACHE"
         typer.echo(f"cache        {cache} ({writable}, {facts['free_bytes'] / 1e9:.1f} GB free)")
     if missing:
