@@ -11,7 +11,10 @@ import typer
 from edgekd.cli.output import show, write_result
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgekd.cli.asked import Asked
+    from edgekd.device import DeviceSpec
     from edgekd.profiles.predicted import OperatorTime, Predicted
 
 _SLOWEST = 12
@@ -47,12 +50,23 @@ def predict_asked(asked: Asked, *, emulated: bool) -> list[Row]:
                     except MissingDependencyError as error:
                         typer.echo(f"warning: {error}; estimated instead", err=True)
                         emulated = False
+                for runtime in asked.runtimes or (None,):
+                    _check_loads(path, spec, runtime)
                 rows += [
                     (label, estimate(path, spec, runtime=runtime, precision=asked.precision,
                                      power_mode=asked.power_mode, **common))
                     for runtime in asked.runtimes or (None,)
                 ]  # fmt: skip
     return rows
+
+
+def _check_loads(path: Path, spec: DeviceSpec, runtime: str | None) -> None:
+    """A file that the board's own runtime cannot load is refused, however fast it would be."""
+    from edgekd.device import check_opset
+    from edgekd.profiles import read_summary
+
+    if runtime in (None, spec.runtime):
+        check_opset(spec, read_summary(path).opset)
 
 
 def print_predicted(rows: Sequence[Row], *, operators: bool, json_to: str | None) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from edgekd.artifact import sha256_file
 from edgekd.device import DeviceSpec, check_opset, load_device
 from edgekd.device_parts import PowerMode
+from edgekd.errors import DeviceError
 from edgekd.profiles.estimation.choices import check_counts, choose_precision, choose_threads
 from edgekd.profiles.estimation.hardware import read_hardware
 from edgekd.profiles.estimation.network_kinds import network_kind
@@ -60,10 +61,14 @@ def estimate(
     check_counts(threads=threads, batch=batch)
     mode = spec.power_mode(power_mode) if power_mode else None
     workload = read_workload(Path(model), batch=batch, shape=shape)
-    if engine.name == spec.runtime:
-        check_opset(spec, workload.opset)
     found = estimate_workload(workload, spec, engine, precision=precision, threads=threads, mode=mode)
-    return replace(found, batch=batch, model_sha256=sha256_file(Path(model)))
+    notes = found.notes
+    if engine.name == spec.runtime:
+        try:
+            check_opset(spec, workload.opset)
+        except DeviceError as error:  # the network can be priced, and exported anew
+            notes = (*notes, f"this very file does not load there: {error}")
+    return replace(found, batch=batch, model_sha256=sha256_file(Path(model)), notes=notes)
 
 
 def estimate_workload(

@@ -66,6 +66,7 @@ def test_the_machine_at_hand_can_be_estimated_too(edgekd, onnx_file):
         (["--device", "jetson-orin-nano", "--power-mode", "TURBO"], ["TURBO", "15W"]),
         (["--device", "raspberry-pi-5", "--threads", "0"], ["threads", "0"]),
         (["--device", "raspberry-pi-5", "--precision", "int3"], ["int3", "fp32"]),
+        (["--device", "jetson-nano"], ["cannot take the opset", "export with opset 13"]),
         (["--runs", "0"], ["runs", "0"]),
         (["--rounds", "-1"], ["rounds", "-1"]),
         (["--provider", "cuda"], ["cuda"]),
@@ -77,3 +78,13 @@ def test_the_machine_at_hand_can_be_estimated_too(edgekd, onnx_file):
 )  # fmt: skip
 def test_what_cannot_be_followed_is_one_line(refused, onnx_file, arguments, says):
     refused("profile", onnx_file, *arguments, says=tuple(says))
+
+
+def test_the_library_prices_a_network_whose_file_the_board_cannot_load(onnx_file):
+    from edgekd.profiles import estimate
+
+    found = estimate(onnx_file, "jetson-nano")
+    assert found.p50_ms > 0 and any(
+        "does not load there" in note and "opset 13" in note for note in found.notes
+    )
+    assert not any("does not load" in note for note in estimate(onnx_file, "jetson-orin-nano@6.2").notes)
