@@ -8,11 +8,14 @@ the GPU.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -26,6 +29,8 @@ from edgekd.profiles.runtimes.trtexec_log import TrtexecLog, parse_log
 from edgekd.profiles.timing import WARMUP_SHARE
 
 _JETSON = Path("/usr/src/tensorrt/bin/trtexec")  # where JetPack and Debian packages put it, off the path
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _BUILD_SECONDS = 3600.0
 _RUN_SECONDS = 600.0
 
@@ -153,6 +158,7 @@ class TrtexecRunner:
             return subprocess.run(  # noqa: S603
                 [self._program, *options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT, encoding="utf-8", errors="replace", timeout=seconds, check=False,
+                preexec_fn=_dies_with_us if sys.platform == "linux" else None,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             what = f"trtexec did not end in {seconds:.0f} s"
@@ -161,6 +167,11 @@ class TrtexecRunner:
             raise EdgeKDError(
                 fault(self._program, "cannot be started", got=error.strerror or str(error))
             ) from None
+
+
+def _dies_with_us() -> None:
+    """A build takes minutes and the GPU: the kernel ends it with this process, however that ends."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _notes(log: TrtexecLog) -> list[str]:

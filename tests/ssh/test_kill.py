@@ -175,12 +175,20 @@ def test_the_caller_is_killed(board, make_model) -> None:
     process.communicate()
 
 
-def test_a_program_that_measures_dies_with_us(board, make_model) -> None:
+@pytest.mark.parametrize("parts", ["guard+agent", "guard+agent+worker"])
+def test_a_program_that_measures_dies_with_us(board, make_model, parts: str) -> None:
     board.program("trtexec", 'touch "$TMPDIR/left"; touch "$HOME/builds"; exec sleep 600')
 
     def strike() -> None:
         board.wait_until(lambda: (board.home / "builds").exists())
-        kill(board, "guard+agent")
+        found = ours(board)
+        # ``worker`` may be the program itself, which the worker started.
+        program = found["worker"]
+        parent = int(Path(f"/proc/{program}/stat").read_text().rpartition(")")[2].split()[1])
+        if parent != found["agent"]:
+            found["worker"] = parent
+        for part in parts.split("+"):
+            os.kill(found[part], signal.SIGKILL)
 
     threading.Thread(target=strike).start()
     with pytest.raises(EdgeKDError, match="during loading"):
