@@ -1,6 +1,7 @@
 """The one door to neural-compressor 3.10: what is used of it, imported late and kept quiet.
 
-It logs tables and timings of its own at every step; what happened is ours to tell.
+It logs tables and timings of its own at every step; what happened is ours to tell. It also makes a folder
+``nc_workspace`` wherever the user stands; that goes into the cache.
 """
 
 from __future__ import annotations
@@ -8,15 +9,17 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from edgekd.data.cache_dir import cache_dir
 from edgekd.models.torchvision_shim import ensure_torchvision_ops
 
 
 def tuning_framework() -> tuple[Any, Any]:
     """``BaseConfig`` and the module ``base_tuning``: search space, stopping criterion, record of trials."""
     from neural_compressor.common import base_tuning
-    from neural_compressor.common.base_config import BaseConfig
+    from neural_compressor.common.base_config import BaseConfig, options
 
     _quiet()
+    options.workspace = str(cache_dir() / "neural-compressor")
     return BaseConfig, base_tuning
 
 
