@@ -15,11 +15,12 @@ import time
 from pathlib import Path
 
 from edgekd.profiles.runner import RunSettings
-from edgekd.profiles.ssh import SshOptions, run_script
 from edgekd.profiles.ssh.board import Board
 from edgekd.profiles.ssh.bundle import program
+from edgekd.profiles.ssh.destination import SshOptions
 from edgekd.profiles.ssh.files import board_files, copy_files
 from edgekd.profiles.ssh.remote import RemoteRunner
+from edgekd.profiles.ssh.script import run_script
 
 IMPORT = """\
 import subprocess, sys, time

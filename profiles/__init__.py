@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from edgekd.profiles.report import LatencyReport
     from edgekd.profiles.runtimes import in_each_runtime
     from edgekd.profiles.session import open_session, run_batches
-    from edgekd.profiles.ssh import SshOptions, measure_on_host
+    from edgekd.profiles.ssh.destination import SshOptions
+    from edgekd.profiles.ssh.measured import measure_on_host
     from edgekd.profiles.statistics import Ratio
     from edgekd.profiles.throughput import Throughput, measure_throughput
 
@@ -66,7 +67,7 @@ _HOMES = {
     "OperatorCost": "operators",
     "Ratio": "statistics",
     "Throughput": "throughput",
-    "SshOptions": "ssh",
+    "SshOptions": "ssh.destination",
     "Workload": "estimation.operators",
     "emulate": "emulation.api",
     "emulate_outputs": "emulation.outputs",
@@ -74,7 +75,7 @@ _HOMES = {
     "in_each_runtime": "runtimes",
     "layer_costs": "operators",
     "measure": "measurement",
-    "measure_on_host": "ssh",
+    "measure_on_host": "ssh.measured",
     "measure_throughput": "throughput",
     "open_session": "session",
     "profile_operators": "operators",

@@ -72,7 +72,7 @@ def detect(
     if host is None:
         spec = detect_device(name=name, speed=speed)
     else:
-        from edgekd.profiles.ssh import run_script
+        from edgekd.profiles.ssh.script import run_script
 
         board = host
         spec = detect_device(lambda script: run_script(board, script), where=board, name=name, speed=speed)

@@ -59,7 +59,8 @@ def measure_asked(asked: Asked) -> tuple[Measurement, Operators]:
     """Measure here or on the host; profile the operators of ONNX files where asked to."""
     from edgekd.cli.progress import progress_bar
     from edgekd.profiles import in_each_runtime, measure, profile_operators
-    from edgekd.profiles.ssh import measure_on_host, setup_venv
+    from edgekd.profiles.ssh.measured import measure_on_host
+    from edgekd.profiles.ssh.setup import setup_venv
 
     device = asked.measured_device()
     threads = 1 if asked.threads is None else asked.threads

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.profiles.ssh import SshOptions
+from edgekd.profiles.ssh.destination import SshOptions
 
 PATIENCE_SECONDS = 60.0
 

@@ -8,7 +8,7 @@ from edgekd.cpu import detect_cpu
 from edgekd.device_facts import fact_number
 from edgekd.errors import HostError
 from edgekd.probe import detect_device
-from edgekd.profiles.ssh import run_script
+from edgekd.profiles.ssh.script import run_script
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,12 @@ import sys
 import pytest
 
 from edgekd.errors import EdgeKDError, HostError
-from edgekd.profiles.ssh import SshOptions, link, measure_on_host, remote
+from edgekd.profiles.ssh import link, remote
 from edgekd.profiles.ssh.board import Board as Connection
 from edgekd.profiles.ssh.bundle import program
+from edgekd.profiles.ssh.destination import SshOptions
 from edgekd.profiles.ssh.failures import login_failure, lost
+from edgekd.profiles.ssh.measured import measure_on_host
 
 QUICK = {"rounds": 2, "runs": 5, "warmup": 1, "resume": False}
 

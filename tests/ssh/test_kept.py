@@ -10,8 +10,8 @@ import pytest
 
 from edgekd.errors import EdgeKDError
 from edgekd.profiles import CautionKind
-from edgekd.profiles.ssh import measure_on_host
 from edgekd.profiles.ssh.kept import KeptRounds, kept_path
+from edgekd.profiles.ssh.measured import measure_on_host
 
 ROUNDS = {"a": [[1.0, 2.0], [3.0]], "b": [[4.0]]}
 

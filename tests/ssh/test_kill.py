@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from edgekd.errors import EdgeKDError
-from edgekd.profiles.ssh import measure_on_host
+from edgekd.profiles.ssh.measured import measure_on_host
 
 # Longer than any of these tests, and yet a test that waits in vain fails within two minutes.
 ENDLESS: dict[str, Any] = {
@@ -32,7 +32,8 @@ ENDLESS: dict[str, Any] = {
 CALLER = f"""\
 import sys
 from pathlib import Path
-from edgekd.profiles.ssh import SshOptions, measure_on_host
+from edgekd.profiles.ssh.destination import SshOptions
+from edgekd.profiles.ssh.measured import measure_on_host
 config, model = map(Path, sys.argv[1:])
 measure_on_host({{"m": model}}, "board", options=SshOptions(config=config),
                 progress=lambda *step: print(step[2], flush=True), **{ENDLESS!r})

@@ -12,7 +12,8 @@ import pytest
 from edgekd.artifact import sha256_file
 from edgekd.errors import DeviceError, ModelFileError, UserInputError
 from edgekd.profiles import CautionKind, LatencyReport
-from edgekd.profiles.ssh import SshOptions, measure_on_host
+from edgekd.profiles.ssh.destination import SshOptions
+from edgekd.profiles.ssh.measured import measure_on_host
 
 QUICK = {"rounds": 2, "runs": 5, "warmup": 1, "resume": False}
 MACHINE = {"x86_64": "x86-64-avx2", "aarch64": "raspberry-pi-4b"}

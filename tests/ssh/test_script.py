@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from edgekd.errors import EdgeKDError, HostError, UserInputError
-from edgekd.profiles.ssh import run_script
 from edgekd.profiles.ssh.destination import SshOptions, check_host, ssh_command
+from edgekd.profiles.ssh.script import run_script
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from edgekd.errors import EdgeKDError, HostError, MissingDependencyError
-from edgekd.profiles.ssh import SshOptions, measure_on_host, setup_venv
 from edgekd.profiles.ssh.board import Board as Connection
+from edgekd.profiles.ssh.destination import SshOptions
+from edgekd.profiles.ssh.measured import measure_on_host
+from edgekd.profiles.ssh.setup import setup_venv
 
 
 def wheel(folder: Path, name: str) -> None:
