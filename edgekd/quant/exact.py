@@ -63,20 +63,10 @@ class _ExactMode(FakeQuantMode):
         found: Tensor = self.quantized(INPUT, x)
         return found
 
-    def _rounded(self, range_site: Site, value: Any) -> Any:
+    def _rounding(self, range_site: Site) -> Callable[[Tensor], Tensor]:
         scale, low, high, _ = self._numbers(range_site)
-
-        def one(item: Tensor) -> Tensor:
-            # QuantizeLinear divides; the product with 1 / scale is another number.
-            return (item.float() / scale).clamp_(low, high).round_().mul_(scale)
-
-        self._silent += 1
-        try:
-            if isinstance(value, (tuple, list)):
-                return type(value)(one(item) for item in value)
-            return one(value)
-        finally:
-            self._silent -= 1
+        # QuantizeLinear divides; the product with 1 / scale is another number.
+        return lambda value: (value.float() / scale).clamp_(low, high).round_().mul_(scale)
 
     def on_call(self, site: Site, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         kernel = self._kernels.get(site)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from edgekd.models.calls import CallMode, Site
 from edgekd.quant.fake_quant import ActivationQuantizer
@@ -36,14 +38,17 @@ class FakeQuantMode(CallMode):
         return self._rounded(range_site, value)
 
     def _rounded(self, range_site: Site, value: Any) -> Any:
-        quantizer = self._owner.quantizers[range_key(range_site)]
+        rounding = self._rounding(range_site)
         self._silent += 1  # the simulation's own tensor calls are not calls of the network
         try:
             if isinstance(value, (tuple, list)):
-                return type(value)(quantizer(item) for item in value)
-            return quantizer(value)
+                return type(value)(rounding(item) for item in value)
+            return rounding(value)
         finally:
             self._silent -= 1
+
+    def _rounding(self, range_site: Site) -> Callable[[Tensor], Tensor]:
+        return self._owner.quantizers[range_key(range_site)]
 
     def on_call(self, site: Site, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         entry = self._owner.placement.entries.get(site)
