@@ -3,10 +3,10 @@
 Each definition is exported with random weights and read back by the code that reads a user's file. Layers of
 ncnn's own networks come from its ``.param`` files. What cannot be rebuilt here keeps the entry that it has.
 
-    git clone https://github.com/Tencent/ncnn /tmp/ncnn
-    git clone https://github.com/WongKinYiu/yolov7 /tmp/yolov7
+    git clone https://github.com/Tencent/ncnn ../ncnn
+    git clone https://github.com/WongKinYiu/yolov7 ../yolov7
     pip install ultralytics effdet            # optional: YOLO and EfficientDet
-    python -m benchmarks.latency.architectures --ncnn /tmp/ncnn/benchmark/models --yolov7 /tmp/yolov7/cfg
+    python -m benchmarks.latency.architectures --ncnn ../ncnn/benchmark/models --yolov7 ../yolov7/cfg
 """
 
 from __future__ import annotations

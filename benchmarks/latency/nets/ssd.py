@@ -59,7 +59,22 @@ def separable(before: int, after: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(conv(before, before, 3, stride, before), conv(before, after))
 
 
-class SsdLite(nn.Module):
+class _Detector(nn.Module):
+    """A backbone's maps, ``more`` of them one from the other, boxes and scores on each."""
+
+    backbone: nn.Module
+    more: nn.ModuleList
+    boxes: nn.ModuleList
+    classes: nn.ModuleList
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        maps = list(self.backbone(x))
+        for block in self.more:
+            maps.append(block(maps[-1]))
+        return gathered(self.boxes, maps, 4), gathered(self.classes, maps, _CLASSES).sigmoid()
+
+
+class SsdLite(_Detector):
     """Two maps of the backbone and four more of 512, 256, 256 and 128 channels, all separable."""
 
     def __init__(self, backbone: nn.Module, widths: list[int]) -> None:
@@ -78,12 +93,6 @@ class SsdLite(nn.Module):
             )
             for values in (4, _CLASSES)
         )
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        maps = list(self.backbone(x))
-        for block in self.more:
-            maps.append(block(maps[-1]))
-        return gathered(self.boxes, maps, 4), gathered(self.classes, maps, _CLASSES).sigmoid()
 
 
 def gathered(heads: nn.ModuleList, maps: list[torch.Tensor], values: int) -> torch.Tensor:
@@ -128,7 +137,7 @@ def _mobilenet_edgetpu() -> nn.Module:
     return SsdLite(backbone, list(backbone.feature_info.channels()))
 
 
-class _SsdV1(nn.Module):
+class _SsdV1(_Detector):
     """MobileNetV1 with dense further maps; predictions by 1x1 convolutions."""
 
     def __init__(self, backbone: nn.Module) -> None:
@@ -146,12 +155,6 @@ class _SsdV1(nn.Module):
             )
             for values in (4, _CLASSES)
         )
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        maps = list(self.backbone(x))
-        for block in self.more:
-            maps.append(block(maps[-1]))
-        return gathered(self.boxes, maps, 4), gathered(self.classes, maps, _CLASSES).sigmoid()
 
 
 def _mobilenet_v1() -> nn.Module:
