@@ -19,6 +19,10 @@ from edgekd.profiles.estimation.stored import element_bytes
 
 DETECTIONS = 100  # stands for a dimension that depends on data, such as the boxes that a filter leaves
 _SMALL = 4096  # elements; no shape is computed from more
+# What onnx's reference implementation raises on operators, types and numbers that it does not know.
+_CANNOT_EVALUATE = (
+    RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError
+)  # fmt: skip
 _STANDARD = ("", "ai.onnx")
 _UNREPEATABLE = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial")
 
@@ -156,8 +160,8 @@ class Inference:
             feeds = {entry: self.values[entry] for entry in proto.input if entry}
             try:
                 results = ReferenceEvaluator(proto, opsets={"": self._opset}).run(None, feeds)
-            except Exception:
-                return
+            except _CANNOT_EVALUATE:
+                return  # its value stays unknown; its shape is known
             self.values.update(zip(proto.output, (np.asarray(result) for result in results), strict=False))
 
     def _constant(self, proto: Any) -> None:
