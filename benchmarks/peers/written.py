@@ -8,6 +8,7 @@ from rich.console import Console
 
 from benchmarks.peers.plot import speed_picture
 from benchmarks.peers.row import Result
+from benchmarks.peers.summary import markdown_summary
 from benchmarks.peers.table import markdown_table, rich_table
 from edgekd.artifact import write_json, write_text
 
@@ -27,7 +28,7 @@ def write_result(result: Result, out: Path) -> None:
 
 
 def markdown(result: Result) -> str:
-    """Conditions, then a table a model."""
+    """Conditions, edgekd against the best peer of each model, then a table a model."""
     facts = result.conditions
     vnni = "yes" if facts["vnni"] else "no"
     lines = [
@@ -37,6 +38,7 @@ def markdown(result: Result) -> str:
         "",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in facts["versions"].items()) + ".",
         "",
+        markdown_summary(result.rows),
     ]
     for model in result.models:
         name = model["model"]

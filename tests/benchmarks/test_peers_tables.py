@@ -15,6 +15,7 @@ from benchmarks.peers.environment import OWN
 from benchmarks.peers.plot import speed_picture
 from benchmarks.peers.row import Row, Speed
 from benchmarks.peers.run import main
+from benchmarks.peers.summary import markdown_summary, versus
 from benchmarks.peers.table import markdown_table, ordered, rich_table
 from edgekd.errors import UserInputError
 
@@ -105,3 +106,30 @@ def test_the_picture_is_one_svg_with_a_bar_a_measured_file() -> None:
 def test_benchmarks_stay_out_of_the_wheel() -> None:
     document = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert not [name for name in document["tool"]["setuptools"]["packages"] if "benchmarks" in name]
+
+
+def _of(model: str, peer: str, agreement: float, over_edgekd: float | None, **more: object) -> Row:
+    speed = None if over_edgekd is None else Speed(value=over_edgekd, low=over_edgekd, high=over_edgekd)
+    return Row.model_validate(
+        {"model": model, "peer": peer, "title": peer, "p50_ms": 1.0, "agreement": agreement,
+         "edgekd_speedup": speed, **more}
+    )  # fmt: skip
+
+
+def test_the_summary_holds_edgekd_against_the_fastest_peer_of_each_model() -> None:
+    rows = [
+        _of("a", "edgekd", 0.9, None), _of("a", "quick", 0.8, 2.0), _of("a", "near", 1.0, 4.0),
+        _of("a", "elsewhere", 1.0, 0.5, runtime="openvino"),
+        _of("b", "edgekd", 0.9, None), _of("b", "quick", 0.95, 0.5),
+        _of("alone", "edgekd", 0.9, None), _of("without", "quick", 0.9, None),
+    ]  # fmt: skip
+    a, b = versus(rows)
+    assert (a.fastest.peer, a.closest.peer, a.speedup, a.loses_more) == ("quick", "near", 2.0, False)
+    assert (b.fastest.peer, b.speedup, b.loses_more) == ("quick", 0.5, True)
+    text = markdown_summary(rows)
+    assert "over 2 models: edgekd's file is 1.00 times" in text
+    assert "Slower than it: b." in text and "by top-1: b." in text
+
+
+def test_nothing_to_compare_is_no_summary() -> None:
+    assert markdown_summary([_of("a", "edgekd", 0.9, None)]) == ""
