@@ -16,6 +16,10 @@ from edgekd.recipe import Recipe
 from edgekd.recipe_stages import DEFAULT_METHODS, STAGE_KINDS, STAGE_NAMES, methods_of
 
 _FLAGS = {"data": "add data: {path: ...} or --data PATH"}
+# Keys of one method that mean nothing in another: what to do instead.
+_FOREIGN = {
+    "substitute": "training has to make up for another activation: set distill.substitute, or take method: qat"
+}
 
 
 def parse_recipe(document: Any, *, where: str) -> Recipe:
@@ -78,7 +82,7 @@ def _first_problem(error: ValidationError, where: str) -> str:
         known = _known_keys(problem["loc"])
         key = str(problem["loc"][-1])
         if foreign := _other_method(problem["loc"]):
-            return fault(spot, foreign, got=key, fix=nearest(key, known))
+            return fault(spot, foreign, got=key, fix=_FOREIGN.get(key) or nearest(key, known))
         return fault(spot, "unknown key", got=key, fix=nearest(key, known) if known else None)
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":

@@ -6,13 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from edgekd.recipe_substitute import Substitute
 from edgekd.recipe_train import Strict, TrainRecipe
-
-SUBSTITUTES = {
-    "silu": ("relu", "relu6", "hardswish"),
-    "gelu": ("quick-gelu", "relu", "relu6", "hardswish"),
-    "hardswish": ("relu", "relu6"),
-}
 
 
 class QuantizeStage(TrainRecipe):
@@ -27,20 +22,11 @@ class QuantizeStage(TrainRecipe):
     )
     weight_bits: int = Field(default=8, ge=2, le=8)
     exclude: list[str] = Field(default_factory=list, description="module names (fnmatch) that stay in float")
-    substitute: dict[str, str] = Field(
+    substitute: Substitute = Field(
         default_factory=dict,
-        description="activations exchanged for ones that integers do faster (silu: relu, gelu: quick-gelu); "
-        "training has to make up for them",
+        description="activations exchanged for ones that integers do faster (silu: relu, gelu: quick-gelu; or "
+        "relu, for all); this training has to make up for them",
     )
-
-    @field_validator("substitute", mode="after")
-    @classmethod
-    def _another(cls, value: dict[str, str]) -> dict[str, str]:
-        for old, new in value.items():
-            if new not in SUBSTITUTES.get(old, ()):
-                known = "; ".join(f"{name}: {', '.join(others)}" for name, others in SUBSTITUTES.items())
-                raise ValueError(f"{old} cannot become {new}; there are {known}")
-        return value
 
 
 class PtqStage(Strict):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Union
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from edgekd.recipe_quantize import PtqStage, QuantizeStage, WeightOnlyStage
+from edgekd.recipe_substitute import QUICK_GELU, Substitute, pairs
 from edgekd.recipe_train import AugmentRecipe, ObjectiveRecipe, Strict, TrainRecipe
 
 
@@ -17,6 +18,18 @@ class DistillStage(TrainRecipe):
     stage: Literal["distill"] = "distill"
     teacher: str | None = Field(default=None, description="another teacher for this stage alone")
     data: str | None = Field(default=None, description="path of other data, read without labels")
+    substitute: Substitute = Field(
+        default_factory=dict,
+        description="activations exchanged before this training for ones that integers do faster (silu: relu; or "
+        "relu, for all)",
+    )
+
+    @field_validator("substitute")
+    @classmethod
+    def _float(cls, value: str | dict[str, str]) -> str | dict[str, str]:
+        if QUICK_GELU in pairs(value).values():
+            raise ValueError(f"{QUICK_GELU} is of quantize.substitute: its factors need folded batch norms")
+        return value
 
 
 class PruneStage(TrainRecipe):

@@ -24,10 +24,9 @@ from edgekd.models.fold import fold_batch_norms
 from edgekd.models.surgery import Cut, mark_folded, record_cut, set_activation
 from edgekd.quant.placement import IDENTITIES, MOVES_VALUES, WEIGHTED
 from edgekd.quant.regions import price
+from edgekd.recipe_substitute import QUICK_GELU, SUBSTITUTES, pairs
 
-QUICK_GELU = "quick-gelu"
 _SLOPE = 1.702
-_KNOWN = frozenset({"silu", "gelu", "hardswish"})
 
 
 @dataclass
@@ -35,6 +34,7 @@ class Substitutions:
     """Attributes:
     exchanged: by module, what it was and what it is: ``"silu -> relu"``.
     kept: by module, why it stays.
+    nothing: it was asked for, and the network has none of them.
     saved_us: microseconds an inference by the prices of :mod:`edgekd.quant.regions`: an estimate for one
         AVX512 core.
     """
@@ -42,12 +42,15 @@ class Substitutions:
     exchanged: dict[str, str] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     saved_us: float = 0.0
+    nothing: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {"exchanged": self.exchanged, "kept": self.kept, "estimated_us": round(self.saved_us, 1)}
 
     def sentences(self) -> list[str]:
         """For the report."""
+        if self.nothing:
+            return ["no activation was exchanged: the network has none that the recipe names"]
         counts = Counter(self.exchanged.values())
         said = [
             f"{count} activations were exchanged as the recipe asks: {what}" for what, count in counts.items()
@@ -57,26 +60,39 @@ class Substitutions:
         return said + [f"{module} stays: {why}" for module, why in self.kept.items()]
 
 
-def substitute(module: nn.Module, example: Tensor, wanted: Mapping[str, str]) -> Substitutions:
-    """Exchange activations of ``module`` in place; batch norms are folded first.
-
-    Args:
-        example: as for :func:`edgekd.quant.qat.prepare_qat`.
-        wanted: activation to activation, such as ``{"silu": "hardswish", "gelu": "quick-gelu"}``.
+def substitute(
+    module: nn.Module, example: Tensor, wanted: str | Mapping[str, str], *, fold: bool = True
+) -> Substitutions:
+    """:func:`exchange`, and a refusal where ``wanted`` names what the network lacks.
 
     Raises:
         PreconditionError: the network lacks one of the activations.
     """
-    found = Substitutions()
-    if not wanted:
-        return found
     require_activations(module, example, wanted)
-    fold_batch_norms(module, example)
+    return exchange(module, example, wanted, fold=fold)
+
+
+def exchange(
+    module: nn.Module, example: Tensor, wanted: str | Mapping[str, str], *, fold: bool = False
+) -> Substitutions:
+    """Exchange activations of ``module`` in place.
+
+    Args:
+        example: as for :func:`edgekd.quant.qat.prepare_qat`.
+        wanted: activation to activation, such as ``{"silu": "hardswish", "gelu": "quick-gelu"}``, or one name
+            in the place of all (:func:`edgekd.recipe_substitute.pairs`).
+        fold: fold batch norms first, which ``quick-gelu`` needs.
+    """
+    found, asked = Substitutions(), pairs(wanted)
+    if not asked:
+        return found
+    if fold:
+        fold_batch_norms(module, example)
     graph = record_calls(module, example)
     modules, uses = dict(module.named_modules()), Counter(call.site.module for call in graph.calls)
     exchanged: dict[str, Any] = {}
     for call in graph.calls:
-        kind, name = wanted.get(call.op), call.site.module
+        kind, name = asked.get(call.op), call.site.module
         if kind is None or name in exchanged:
             continue
         if next(modules[name].parameters(), None) is not None or next(modules[name].children(), None):
@@ -95,26 +111,36 @@ def substitute(module: nn.Module, example: Tensor, wanted: Mapping[str, str]) ->
             kind = "silu"
         exchanged[name] = kind
         set_activation(module, name, kind)
-        found.exchanged[name] = f"{call.op} -> {wanted[call.op]}"
+        found.exchanged[name] = f"{call.op} -> {asked[call.op]}"
         found.saved_us += (price(call.op) - price(kind)) * math.prod(call.shape[1:]) / 1e3
-    mark_folded(module)
-    record_cut(module, Cut(activations=exchanged))
+    found.nothing = not (found.exchanged or found.kept)
+    if fold:
+        mark_folded(module)
+    if exchanged:
+        record_cut(module, Cut(activations=exchanged))
     return found
 
 
-def require_activations(module: nn.Module, example: Tensor, wanted: Mapping[str, str]) -> None:
-    """
+def require_activations(
+    module: nn.Module,
+    example: Tensor,
+    wanted: str | Mapping[str, str],
+    *,
+    where: str = "quantize",
+) -> None:
+    """One name for all fits every network, also one that has nothing to exchange.
+
     Raises:
         PreconditionError: the network lacks one of the activations.
     """
-    if not wanted:
+    if not wanted or isinstance(wanted, str):
         return
     used = {call.op for call in record_calls(module, example).calls}
     for kind in wanted:
         if kind not in used:
-            has = ", ".join(sorted(used & _KNOWN)) or "none that can be exchanged"
+            has = ", ".join(sorted(used & SUBSTITUTES.keys())) or "none that can be exchanged"
             raise PreconditionError(
-                fault("quantize.substitute", "the model has no such activation", got=kind, allowed=has)
+                fault(f"{where}.substitute", "the model has no such activation", got=kind, allowed=has)
             )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from edgekd.errors import PostconditionError, fault
+from edgekd.quant.substitute import exchange, require_activations
 from edgekd.recipe_stages import DistillStage
 from edgekd.stages.base import StageContext, StageOutcome
 from edgekd.stages.teaching import require_training, teacher_for
@@ -21,18 +22,23 @@ class Distill:
         self.name: str = recipe.stage
 
     def requires(self, model: nn.Module, context: StageContext) -> None:
+        require_activations(model, context.example, self.recipe.substitute, where=context.name)
         require_training(self.recipe, model, context)
 
     def apply(self, model: nn.Module, context: StageContext) -> StageOutcome:
+        exchanged = exchange(model.cpu(), context.example, self.recipe.substitute)
         result = fit(
             model, self.recipe, stage=context.name, data=context.data, preprocess=context.preprocess,
             teacher=teacher_for(self.recipe, context), seed=context.seed, folder=context.folder,
             accelerator=context.accelerator, workers=context.workers, progress=context.progress,
         )  # fmt: skip
-        facts = {"best_epoch": result.best_epoch, "criterion": result.criterion}
-        return StageOutcome(model, facts, [asdict(entry) for entry in result.history])
+        facts: dict[str, Any] = {"best_epoch": result.best_epoch, "criterion": result.criterion}
+        if self.recipe.substitute:
+            facts["substituted"] = exchanged.to_json()
+        return StageOutcome(model, facts, [asdict(entry) for entry in result.history], exchanged.sentences())
 
     def attach(self, model: nn.Module, facts: dict[str, Any], context: StageContext) -> nn.Module:
+        exchange(model, context.example, self.recipe.substitute)
         return model
 
     def ensures(self, model: nn.Module) -> None:

@@ -12,7 +12,7 @@ from edgekd.errors import PostconditionError, PreconditionError, fault
 from edgekd.quant.observe import observe
 from edgekd.quant.qat import QuantizedModel, prepare_qat
 from edgekd.quant.schemes import get_scheme
-from edgekd.quant.substitute import Substitutions, require_activations, substitute
+from edgekd.quant.substitute import Substitutions, exchange, require_activations
 from edgekd.quant.zero_share import zero_shares
 from edgekd.recipe_stages import QuantizeStage
 from edgekd.stages.base import StageContext, StageOutcome
@@ -30,7 +30,7 @@ class Quantize:
 
     def requires(self, model: nn.Module, context: StageContext) -> None:
         require_layers(model, self.name)
-        require_activations(model, context.example, self.recipe.substitute)
+        require_activations(model, context.example, self.recipe.substitute, where=context.name)
         require_training(self.recipe, model, context, folded=True)
 
     def apply(self, model: nn.Module, context: StageContext) -> StageOutcome:
@@ -71,7 +71,7 @@ class Quantize:
         return quantized
 
     def _prepare(self, model: nn.Module, context: StageContext) -> tuple[QuantizedModel, Substitutions]:
-        exchanged = substitute(model, context.example, self.recipe.substitute)
+        exchanged = exchange(model, context.example, self.recipe.substitute, fold=True)
         quantized = prepare_qat(
             model, context.example, get_scheme(context.scheme), exclude=self.recipe.exclude,
             ranges=self.recipe.ranges, weight_bits=self.recipe.weight_bits,

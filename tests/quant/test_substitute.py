@@ -18,7 +18,7 @@ from edgekd.profiles.session import open_session, run_batches
 from edgekd.prune.apply import prune
 from edgekd.quant.qat import prepare_qat
 from edgekd.quant.schemes import SCHEMES
-from edgekd.quant.substitute import substitute
+from edgekd.quant.substitute import exchange, substitute
 from edgekd.recipe_stages import QuantizeStage
 
 
@@ -114,3 +114,24 @@ def test_a_recipe_asks_for_what_there_is(wrong: dict[str, str]) -> None:
     assert QuantizeStage().substitute == {}, "never by itself"
     with pytest.raises(ValidationError):
         QuantizeStage(substitute=wrong)
+
+
+def test_one_name_for_all_takes_what_there_is(net: Net) -> None:
+    found = substitute(net, X[:2], "relu")
+    assert Counter(found.exchanged.values()) == {"silu -> relu": 1, "gelu -> relu": 2} and list(
+        found.kept
+    ) == [""]
+    plain = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU())
+    nothing = substitute(plain, X[:2], "relu")
+    assert nothing.exchanged == {} and "no activation was exchanged" in nothing.sentences()[0]
+    assert cuts_of(plain) == ()
+
+
+def test_before_distillation_batch_norms_stay(net: Net) -> None:
+    found = exchange(net, X[:2], "relu")
+    assert isinstance(net.norm, nn.BatchNorm2d) and isinstance(net.act, nn.ReLU)
+    (cut,) = cuts_of(net)
+    assert not cut.after_fold and cut.activations == dict.fromkeys(("act", "gelu", "last"), "relu")
+    # A stage behind it may name what is gone: it was there when the run began.
+    again = exchange(net, X[:2], {"gelu": "relu"})
+    assert again.exchanged == {} and again.nothing and len(found.exchanged) == 3
