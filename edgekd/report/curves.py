@@ -96,9 +96,8 @@ def _band(
     room = (high - low or abs(high) * 0.01 or 0.01) * 0.12
     y = Axis(low - room, min(1.0, high + room) if is_share else high + room, bottom, top)
     text = (lambda value: percent(value, 1)) if is_share else (lambda value: f"{value:.3g}")
-    step = nice_ticks(y.low, y.high, 3)
     parts = []
-    for value in step:
+    for value in {text(value): value for value in nice_ticks(y.low, y.high, 3)}.values():
         parts.append(tag("line", x1=_LEFT, x2=_RIGHT, y1=y(value), y2=y(value), class_="grid"))
         parts.append(
             tag("text", text(value), x=_LEFT - 5, y=y(value) + 3.5, text_anchor="end", class_="tick")

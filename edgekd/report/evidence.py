@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby, takewhile
 from typing import Any
 
 from edgekd.report.facts import device_name
@@ -90,14 +91,24 @@ def variants_table(entry: DeployFacts) -> Table:
 
 
 def float_layers_table(entry: DeployFacts) -> Table:
-    """Layers that went back to float because their block is slower in integers."""
+    """Layers that went back to float because their block is slower in integers; a row a block."""
+    layers = [layer for variant in entry.variants if variant.deployed for layer in variant.float_layers]
     rows = [
-        (clean(layer.name), clean(layer.reason) or MISSING)
-        for variant in entry.variants
-        if variant.deployed
-        for layer in variant.float_layers
+        (_together([clean(layer.name) for layer in block]), clean(reason) or MISSING)
+        for reason, block in groupby(layers, key=lambda layer: layer.reason)
     ]
-    return Table("Layers in float, and why", (text_column("layer"), text_column("reason")), rows)
+    return Table("Layers in float, and why", (text_column("layers"), text_column("reason")), rows)
+
+
+def _together(names: list[str]) -> str:
+    """Names of one block: ``blocks.0.conv_pw`` and ``blocks.0.se.conv`` are ``blocks.0: conv_pw, se.conv``."""
+    if len(names) == 1:
+        return names[0]
+    parts = [name.split(".") for name in names]
+    columns = zip(*(each[:-1] for each in parts), strict=False)
+    shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+    rest = ", ".join(".".join(each[shared:]) for each in parts)
+    return f"{'.'.join(parts[0][:shared])}: {rest}" if shared else rest
 
 
 def stage_notes(stage: StageFacts) -> list[str]:

@@ -18,6 +18,9 @@ from edgekd.report.schema import (
 )
 
 Role = Literal["deployed", "student", "teacher"]
+Baseline = Literal["student", "teacher"]
+# What a deployed file's speed is compared with, and how it is called.
+BASELINES: dict[Baseline, str] = {"student": "the same student in fp32", "teacher": "the teacher in fp32"}
 _KIND_ORDER = {"measured": 0, "emulated": 1, "estimated": 2}
 
 
@@ -61,6 +64,8 @@ def files_of(report: Report, entry: DeployFacts) -> list[FileFacts]:
     precision = next((row.precision for row in entry.latency if row.precision), None)
     if entry.quantization is not None and entry.quantization.weight_bytes is not None:
         precision = weights_kind(entry.quantization.scheme)
+    elif any(variant.deployed and variant.name.startswith("mixed") for variant in entry.variants):
+        precision = "mixed"
     elif precision is None and entry.quantization is not None:
         precision = "int8"
     pattern = entry.sparsity.pattern if entry.sparsity else None
@@ -102,7 +107,7 @@ def matching(entries: Iterable[LatencyFacts], like: LatencyFacts) -> LatencyFact
     )
 
 
-def speedup(entry: DeployFacts, against: Literal["student", "teacher"]) -> float | None:
+def speedup(entry: DeployFacts, against: Baseline) -> float | None:
     """How many times faster the deployed file is: what the run reported, else the ratio of comparable p50."""
     reported = entry.speedup_vs_student_fp32 if against == "student" else entry.speedup_vs_teacher
     if reported is not None:
@@ -111,9 +116,7 @@ def speedup(entry: DeployFacts, against: Literal["student", "teacher"]) -> float
     return pair[1].p50_ms / pair[0].p50_ms if pair else None
 
 
-def comparable(
-    entry: DeployFacts, against: Literal["student", "teacher"]
-) -> tuple[LatencyFacts, LatencyFacts] | None:
+def comparable(entry: DeployFacts, against: Baseline) -> tuple[LatencyFacts, LatencyFacts] | None:
     """The deployed file's main latency and the baseline's entry under the same conditions."""
     file: BaselineFile | None = entry.baseline
     if against == "teacher":
@@ -152,10 +155,25 @@ def accuracy_change(report: Report, entry: DeployFacts) -> float | None:
 
 
 def all_warnings(report: Report) -> list[str]:
-    """Every warning of the run once, in order; those of one device start with its name."""
+    """Every warning of the run once, in order; those of one device start with its name.
+
+    Without those that the report tells elsewhere: that a file is slower is a verdict, layers in float have a
+    table with the same reasons.
+    """
     found = list(report.warnings)
     for entry in report.deploy:
-        found += [f"{entry.device}: {text}" for text in entry.warnings]
+        listed = {
+            f"{layer.name} stays float: {layer.reason}"
+            for variant in entry.variants
+            if variant.deployed
+            for layer in variant.float_layers
+        }
+        slower = any((speedup(entry, against) or 1) < 1 for against in BASELINES)
+        found += [
+            f"{entry.device}: {text}"
+            for text in entry.warnings
+            if text not in listed and not (slower and text.startswith("SLOWER"))
+        ]
         for file in files_of(report, entry):
             found += [
                 f"{entry.device}: {file.label}: {text}" for row in file.latency for text in row.warnings

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgekd.report.facts import (
+    BASELINES,
     accuracy_change,
     device_name,
     is_label_free,
@@ -106,14 +107,12 @@ def _latency(entry: DeployFacts) -> Tile:
         return Tile("Latency, p50", MISSING, ("neither measured nor estimated",))
     details = []
     alarms = []
-    for gain, what in (
-        (speedup(entry, "teacher"), "the teacher in fp32"),
-        (speedup(entry, "student"), "the same student in fp32"),
-    ):
+    for against in ("teacher", "student"):
+        gain, what = speedup(entry, against), BASELINES[against]
         if gain is None:
             continue
         if gain < 1:
-            alarms.append(f"SLOWER: {ratio(gain)} the speed of {what}")
+            alarms.append(f"{ratio(gain)} the speed of {what}")
         else:
             details.append(f"{ratio(gain)} faster than {what}")
     details.append(f"{plural(latency.threads, 'thread')}, batch {latency.batch}")
@@ -121,7 +120,8 @@ def _latency(entry: DeployFacts) -> Tile:
         what = "rounds" if latency.kind == "measured" else "range"
         details.append(f"{what}: {span(latency.low_ms, latency.high_ms)} ms")
     value = milliseconds(latency.p50_ms, latency.kind)
-    return Tile("Latency, p50", value, tuple(details), latency.kind, "; ".join(alarms) or None)
+    alarm = f"SLOWER: {listing(alarms)}" if alarms else None
+    return Tile("Latency, p50", value, tuple(details), latency.kind, alarm)
 
 
 def _guarantee(entry: DeployFacts) -> Tile:

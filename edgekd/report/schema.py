@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
+from edgekd.report.exchange import ExchangeFacts
+
 SCHEMA = 1
 LatencyKind = Literal["measured", "emulated", "estimated"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -150,9 +152,7 @@ class LatencyFacts(_Open):
     samples: Count | None = None
     low_ms: Amount | None = None
     high_ms: Amount | None = None
-    validated: bool = Field(
-        default=False, description="for what was not measured: a real board has confirmed it"
-    )
+    validated: bool = Field(default=False, description="not measured, but a real board has confirmed it")
     peak_memory_bytes: Count | None = None
     model_sha256: str | None = None
     warnings: list[str] = Field(default_factory=list)
@@ -271,6 +271,7 @@ class DeployFacts(_Open):
     speedup_vs_teacher: Amount | None = None
     operators: list[Operator] = Field(default_factory=list)
     variants: list[VariantFacts] = Field(default_factory=list)
+    exchange: ExchangeFacts | None = None
     warnings: list[str] = Field(default_factory=list)
 
 

@@ -166,7 +166,7 @@ def _latency_cells(row: LatencyFacts) -> tuple[str, ...]:
     between = MISSING
     if row.low_ms is not None and row.high_ms is not None:
         between = span(row.low_ms, row.high_ms)
-    samples = MISSING if row.samples is None else f"{row.samples:,}"
+    samples = f"{row.samples:,}" if row.samples else MISSING
     return (*times, between, samples, byte_count(row.peak_memory_bytes))
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from edgekd.report.exchange import exchange_sentence
 from edgekd.report.facts import (
+    BASELINES,
     accuracy_change,
     comparable,
     device_name,
@@ -20,6 +22,8 @@ from edgekd.report.schema import DeployFacts, Report
 
 Level = Literal["bad", "warn", "good", "note"]
 _ORDER = {"bad": 0, "warn": 1, "good": 2, "note": 3}
+# A fraction of the samples: whoever loses more than this has not only gained.
+_MUCH = 0.02
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ def verdicts(report: Report) -> list[Verdict]:
         found.append(Verdict("note", text))
     for entry in report.deploy:
         found += _speed(entry) + _guarantees(entry) + _gain(report, entry)
+        if entry.exchange is not None:
+            found.append(Verdict("note", f"{device_name(entry)}: {exchange_sentence(entry.exchange)}"))
     return sorted(found, key=lambda verdict: _ORDER[verdict.level])
 
 
@@ -53,31 +59,39 @@ def _speed(entry: DeployFacts) -> list[Verdict]:
                 "warn", f"{name}: no latency. The file was neither measured nor estimated on this device."
             )
         ]
-    for against, what in (("student", "the same student in fp32"), ("teacher", "the teacher in fp32")):
-        gain = speedup(entry, against)  # type: ignore[arg-type]
+    slower, unclear = [], []
+    doubtful = False
+    for against, what in BASELINES.items():
+        gain = speedup(entry, against)
         if gain is None:
             continue
-        pair = comparable(entry, against)  # type: ignore[arg-type]
-        unclear = pair is not None and ranges_overlap(*pair)
-        if unclear and _deployed_in_float(entry):
+        pair = comparable(entry, against)
+        overlap = pair is not None and ranges_overlap(*pair)
+        if overlap and _deployed_in_float(entry):
             text = f"{name}: deployed in float: integers are not faster on this machine, as measured."
             if against == "student":
                 found.append(Verdict("warn", text))
-            continue
-        if gain < 1:
-            doubt = ""
-            if unclear:
-                measured = latency.kind == "measured"
-                doubt = (
-                    " The ranges over rounds overlap: it may be noise."
-                    if measured
-                    else " The ranges overlap."
-                )
-            head = f"{name}: SLOWER than its fp32 baseline: {ratio(gain)} the speed of {what}"
-            found.append(Verdict("bad", f"{head} ({milliseconds(latency.p50_ms, latency.kind)}).{doubt}"))
-        elif unclear:
-            text = f"{name}: no clear speed-up over {what}: {ratio(gain)}, and their ranges overlap."
-            found.append(Verdict("warn", text))
+        elif gain < 1:
+            slower.append(f"{ratio(gain)} the speed of {what}")
+            doubtful |= overlap
+        elif overlap:
+            unclear.append(f"{what} ({ratio(gain)})")
+    if slower:
+        told = milliseconds(latency.p50_ms, latency.kind)
+        text = f"{name}: SLOWER than its fp32 baseline: {listing(slower)} ({told})."
+        if doubtful:
+            text += (
+                " The ranges over rounds overlap: it may be noise."
+                if latency.kind == "measured"
+                else " The ranges overlap."
+            )
+        if entry.baseline is not None and (speedup(entry, "student") or 1) < 1:
+            text += f" For speed, ship {entry.baseline.file}."
+        found.append(Verdict("bad", text))
+    if unclear:
+        found.append(
+            Verdict("warn", f"{name}: no clear speed-up over {listing(unclear)}: their ranges overlap.")
+        )
     if latency.kind != "measured":
         text = (
             f"{name}: latency is {latency.kind}, not measured: {milliseconds(latency.p50_ms, latency.kind)}"
@@ -142,4 +156,5 @@ def _gain(report: Report, entry: DeployFacts) -> list[Verdict]:
     change = accuracy_change(report, entry)
     if change is not None:
         parts.append(f"{points(change)} points of accuracy")
-    return [Verdict("good", f"{device_name(entry)}: {', '.join(parts)}.")] if parts else []
+    level: Level = "good" if change is None or change >= -_MUCH else "warn"
+    return [Verdict(level, f"{device_name(entry)}: {', '.join(parts)}.")] if parts else []

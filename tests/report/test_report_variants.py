@@ -8,6 +8,8 @@ import pytest
 
 from edgekd.report import Report, render_html, render_markdown
 from edgekd.report.evidence import float_layers_table, variants_table
+from edgekd.report.facts import all_warnings, files_of
+from edgekd.report.headline import tiles
 from edgekd.report.verdict import verdicts
 
 
@@ -39,6 +41,56 @@ def test_page_and_markdown_name_the_layers_in_float(tried: dict[str, Any]) -> No
     report = Report.model_validate(tried)
     for text in (render_html(report), render_markdown(report)):
         assert "blocks.0.dw" in text and "50 us in integers" in text and "2.00 ms" in text
+
+
+def test_layers_of_one_block_share_a_row(tried: dict[str, Any]) -> None:
+    layers = [("stem", "a"), ("blocks.0.pw", "b"), ("blocks.0.se.fc", "b"), ("blocks.1.pw", "c"),
+              ("head", "d"), ("fc", "d")]  # fmt: skip
+    tried["deploy"][0]["variants"][1]["float_layers"] = [{"name": n, "reason": r} for n, r in layers]
+    rows = float_layers_table(Report.model_validate(tried).deploy[0]).rows
+    assert rows == [("stem", "a"), ("blocks.0: pw, se.fc", "b"), ("blocks.1.pw", "c"), ("head, fc", "d")]
+
+
+def test_what_a_table_or_a_verdict_tells_is_no_warning_too(tried: dict[str, Any]) -> None:
+    entry = tried["deploy"][0]
+    said = [
+        "SLOWER: the deployed file takes 1.13 times as long",
+        "blocks.0.dw stays float: 50 us in integers, 20 us in float",
+        "blocks.1.dw stays float: the runtime has no kernel",
+    ]
+    entry["warnings"], entry["speedup_vs_student_fp32"], entry["speedup_vs_teacher"] = said, 0.88, 2.0
+    found = all_warnings(Report.model_validate(tried))
+    assert [text for text in found if "SLOWER" in text or "stays float" in text] == [
+        f"{entry['device']}: {said[2]}"
+    ]
+    entry["speedup_vs_student_fp32"] = 1.1  # no verdict says it: the warning stays
+    assert f"{entry['device']}: {said[0]}" in all_warnings(Report.model_validate(tried))
+
+
+def test_a_mix_is_called_mixed(tried: dict[str, Any]) -> None:
+    report = Report.model_validate(tried)
+    assert files_of(report, report.deploy[0])[0].label.startswith("deployed mixed")
+
+
+def test_slower_than_both_is_said_once_with_the_way_out(tried: dict[str, Any]) -> None:
+    entry = tried["deploy"][0]
+    entry["speedup_vs_student_fp32"], entry["speedup_vs_teacher"] = 0.88, 0.5
+    tried["deploy"] = [entry]
+    report = Report.model_validate(tried)
+    (bad,) = [verdict.text for verdict in verdicts(report) if verdict.level == "bad"]
+    assert "0.88× the speed of the same student in fp32 and 0.50× the speed of the teacher in fp32" in bad
+    assert bad.endswith(f"For speed, ship {entry['baseline']['file']}.")
+    (alarm,) = [tile.alarm for tile in tiles(report, report.deploy[0]) if tile.alarm]
+    assert alarm.count("SLOWER") == 1 and "0.88×" in alarm and "0.50×" in alarm
+
+
+@pytest.mark.parametrize(("top1", "level"), [(-0.03, "warn"), (-0.01, "good")])
+def test_much_accuracy_lost_is_no_mere_gain(tried: dict[str, Any], top1: float, level: str) -> None:
+    tried["deploy"] = tried["deploy"][:1]
+    teacher = next(stage for stage in tried["stages"] if stage["name"] == "teacher")
+    tried["deploy"][0]["metrics"]["top1"] = teacher["metrics"]["top1"] + top1
+    found = [v.level for v in verdicts(Report.model_validate(tried)) if "points of accuracy" in v.text]
+    assert found == [level]
 
 
 def test_float_against_float_is_no_loss(tried: dict[str, Any]) -> None:
