@@ -108,7 +108,7 @@ def prepare(name: str, count: int, folder: Path) -> tuple[dict[str, Path], np.nd
     export_float(model, known[:1], files["fp32"], opset=20)
     quantized = prepare_qat(model, known[:1], get_scheme("u8s8"))
     quantized.calibrate(known.split(8))
-    export_quantized(quantized, known[:1], files["int8"], opset=20)
+    export_quantized(quantized, known[:1], files["int8"], opset=20, kernels="arm")
     return files, images.astype(np.float32)
 
 

@@ -33,8 +33,10 @@ def add_hard_sigmoids(proto: onnx.ModelProto) -> int:
         alpha, beta = (_attribute(node, name, value) for name, value in (("alpha", 0.2), ("beta", 0.5)))
         stem = graph.fresh_stem(node.output[0], "_slope")
         slope = graph.add_constant(f"{stem}_slope", np.array(float(scale.item()) * alpha, np.float32))
-        one = graph.add_constant(f"{stem}_one", np.ones((), zero.dtype))
-        offset = graph.add_constant(f"{stem}_offset", np.array(beta, np.float32))
+        # As the largest integer: Arm's kernel keeps 22 bits of the larger factor, and "one" would need a large one.
+        most = int(np.iinfo(zero.dtype).max)
+        one = graph.add_constant(f"{stem}_one", np.array(most, zero.dtype))
+        offset = graph.add_constant(f"{stem}_offset", np.array(beta / most, np.float32))
         none = graph.add_constant(f"{stem}_none", np.zeros((), zero.dtype))
         name = node.name or stem
         line, constant = f"{stem}_line", f"{stem}_constant"

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from edgekd.models.bake import bake_parametrizations, stored_weight
+from edgekd.models.calls import Site
 from edgekd.quant.fake_quant import WeightFakeQuant
 from edgekd.quant.qat import QuantizedModel
+from edgekd.quant.settle import settle_scales
 
 
 class _WrittenWeight(nn.Module):
@@ -34,16 +36,17 @@ class _WrittenWeight(nn.Module):
         )
 
 
-def frozen_for_export(model: QuantizedModel) -> QuantizedModel:
-    """A copy on the CPU with baked weights: masks applied, scales constant, ranges frozen.
+def frozen_for_export(model: QuantizedModel, example: Tensor) -> tuple[QuantizedModel, tuple[Site, ...]]:
+    """A copy on the CPU with baked weights: masks applied, scales constant, ranges frozen and settled; and the
+    operations that Arm's kernels may still round otherwise than x86's.
 
     Baking first (mask and fake-quant leave plain values), then writing the same scale again, makes the
     file's integers the integers that were trained.
     """
     frozen = copy.deepcopy(model).cpu().eval()
-    frozen.set_phase("frozen")
+    apart = settle_scales(frozen, example).apart
     write_scales(frozen.model)
-    return frozen
+    return frozen, apart
 
 
 def write_scales(model: nn.Module) -> None:

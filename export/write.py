@@ -95,8 +95,12 @@ def export_quantized(
         kernels: whose convolutions the channels are padded for.
     """
     notes = [f"{name} stays float: {reason}" for name, reason in model.float_layers.items()]
+    example = _pair(example)
+    frozen, apart = frozen_for_export(model, example)
+    if apart:
+        notes.append(f"Arm may round {len(apart)} additions otherwise than x86: {apart[0]}")
     with atomic_path(path) as temporary:
-        proto = trace_to_onnx(frozen_for_export(model), _pair(example), temporary, opset=opset)
+        proto = trace_to_onnx(frozen, example, temporary, opset=opset)
         fold_constants(proto)
         fix_reshapes(proto)
         drop_noops(proto)

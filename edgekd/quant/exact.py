@@ -8,7 +8,8 @@ same (measured: MobileNetV2 with random weights, one value in 800,000 after the 
 the last). So a file is compared with this arithmetic: what still differs then is a fault, not rounding.
 
 Formulas: MLAS, ``requantize``, ``qladd``, ``qlmul``, ``qlgavgpool``; checked against ONNX Runtime 1.31 with AVX2
-and AVX512 over all pairs of bytes (``tests/quant/test_exact.py``). Arm's kernels break ties otherwise.
+and AVX512 over all pairs of bytes (``tests/quant/test_exact.py``). Scales are settled first
+(:mod:`edgekd.quant.settle`), so that Arm's kernels give the same integers.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.models.bake import stored_weight
-from edgekd.models.calls import Site, record_calls
-from edgekd.quant.exact_plan import Kernel, plan_kernels
-from edgekd.quant.fake_quant import ActivationQuantizer, WeightFakeQuant
+from edgekd.models.calls import Site
+from edgekd.quant.byte_kernels import Grid, product_x86, sum_x86
+from edgekd.quant.exact_plan import Kernel
+from edgekd.quant.fake_quant import WeightFakeQuant
 from edgekd.quant.kernels import MAX_BIAS
-from edgekd.quant.placement import INPUT
+from edgekd.quant.placement import INPUT, gate_of
 from edgekd.quant.qat import QuantizedModel
-from edgekd.quant.simulate import FakeQuantMode, range_key
+from edgekd.quant.settle import grid_of, line_of, settle_scales
+from edgekd.quant.simulate import FakeQuantMode
 
 _FLOAT_EXACT = 2**24  # integers below are float32 numbers
 
@@ -43,8 +46,7 @@ class ExactTwin(nn.Module):
     def __init__(self, model: QuantizedModel, example: Tensor) -> None:
         super().__init__()
         self.owner = copy.deepcopy(model).cpu().eval()
-        self.owner.set_phase("off")
-        self.kernels = plan_kernels(record_calls(self.owner.model, example), self.owner.placement)
+        self.kernels = settle_scales(self.owner, example).kernels
         self.owner.set_phase("frozen")
 
     @torch.no_grad()
@@ -64,7 +66,7 @@ class _ExactMode(FakeQuantMode):
         return found
 
     def _rounding(self, range_site: Site) -> Callable[[Tensor], Tensor]:
-        scale, low, high, _ = self._numbers(range_site)
+        scale, low, high, _ = self._grid(range_site)
         # QuantizeLinear divides; the product with 1 / scale is another number.
         return lambda value: (value.float() / scale).clamp_(low, high).round_().mul_(scale)
 
@@ -89,13 +91,15 @@ class _ExactMode(FakeQuantMode):
     ) -> Tensor | None:
         if kernel.kind == "weighted":
             return self._weighted(site, kernel, func, args, kwargs)
-        assert kernel.writes is not None
         if kernel.kind == "mean":
             return self._mean(kernel, args[0])
+        if kernel.kind == "line":
+            return self._line(kernel, args[0])
+        if kernel.kind == "gated":
+            return self._pair(kernel, args[0], self._gate(site, args[0]))
         if not all(isinstance(arg, Tensor) for arg in args[:2]) or len(args) > 2 or kwargs:
             return None
-        combine = self._sum if kernel.kind == "add" else self._product
-        return combine(kernel, args[0], args[1])
+        return self._pair(kernel, args[0], args[1])
 
     def _weighted(
         self, site: Site, kernel: Kernel, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -104,7 +108,7 @@ class _ExactMode(FakeQuantMode):
         weight_scale = _weight_scale(layer)
         if weight_scale is None:
             return None
-        step = self._numbers(kernel.reads[0])[0]
+        step = self._grid(kernel.reads[0]).scale
         x = (args[0].float() / step).round_()
         shape = (-1, *[1] * (args[1].ndim - 1))
         weight = (args[1] / weight_scale.reshape(shape)).round_()
@@ -122,46 +126,47 @@ class _ExactMode(FakeQuantMode):
         factor = weight_scale * step
         if kernel.writes is None:
             return total.float() * factor.reshape(channels)
-        scale_out, low, high, _ = self._numbers(kernel.writes)
+        scale_out, low, high, _ = self._grid(kernel.writes)
         factor = (factor / torch.tensor(scale_out)).reshape(channels)
         return (total.float() * factor).clamp_(low, high).round_().mul_(scale_out)
 
     def _mean(self, kernel: Kernel, x: Tensor) -> Tensor:
-        step, scale, low, high = self._numbers(kernel.reads[0])[0], *self._numbers(kernel.writes)[:3]  # type: ignore[arg-type]
+        read, (scale, low, high, _) = self._grid(kernel.reads[0]), self._grid(kernel.writes)
         count = torch.tensor(float(x.shape[-1] * x.shape[-2]))
-        factor = torch.tensor(step) / (torch.tensor(scale) * count)
-        total = (x.float() / step).round_().double().sum((-2, -1), keepdim=kernel.keepdim)
+        factor = torch.tensor(read.scale) / (torch.tensor(scale) * count)
+        total = _integers(x, read).sum((-2, -1), keepdim=kernel.keepdim)
         return (total.float() * factor).clamp_(low, high).round_().mul_(scale)
 
-    def _sum(self, kernel: Kernel, a: Tensor, b: Tensor) -> Tensor:
-        (sa, _, _, za), (sb, _, _, zb) = (self._numbers(each) for each in kernel.reads)
-        sc, low, high, zc = self._numbers(kernel.writes)  # type: ignore[arg-type]
-        ra, rb = (float(torch.tensor(each) / torch.tensor(sc)) for each in (sa, sb))
-        # Fused multiply-adds: float64 holds the products exactly, one rounding to float32 each.
-        shift = _single(ra * za + _single(rb * zb))
-        fixed = _single(zc - shift)
-        first = ((b.float() / sb).round_().double() + zb).mul_(rb).add_(fixed).float()
-        both = ((a.float() / sa).round_().double() + za).mul_(ra) + first.double()
-        return both.float().round_().clamp_(low + zc, high + zc).sub_(zc).mul_(sc)
+    def _pair(self, kernel: Kernel, a: Tensor, b: Tensor) -> Tensor:
+        (left, right), out = (self._grid(each) for each in kernel.reads), self._grid(kernel.writes)
+        combine = sum_x86 if kernel.kind == "add" else product_x86
+        return _values(combine(_integers(a, left), _integers(b, right), left, right, out), out)
 
-    def _product(self, kernel: Kernel, a: Tensor, b: Tensor) -> Tensor:
-        (sa, *_), (sb, *_) = (self._numbers(each) for each in kernel.reads)
-        sc, low, high, zc = self._numbers(kernel.writes)  # type: ignore[arg-type]
-        factor = torch.tensor(sa) * torch.tensor(sb) / torch.tensor(sc)
-        product = (a.float() / sa).round_() * (b.float() / sb).round_()
-        return (product * factor + zc).round_().clamp_(low + zc, high + zc).sub_(zc).mul_(sc)
+    def _line(self, kernel: Kernel, x: Tensor) -> Tensor:
+        read, out = self._grid(kernel.reads[0]), self._grid(kernel.writes)
+        line, offset = line_of(read)
+        constant = torch.tensor(float(offset.high), dtype=torch.float64)
+        return _values(sum_x86(_integers(x, read), constant, line, offset, out), out)
 
-    def _numbers(self, range_site: Site) -> tuple[float, int, int, int]:
-        """Scale, least and largest integer less the zero point, zero point."""
-        quantizer = self._owner.quantizers[range_key(range_site)]
-        assert isinstance(quantizer, ActivationQuantizer)
-        scale, zero = quantizer.numbers()
-        scheme = self._owner.scheme
-        return scale, scheme.activation_min - zero, scheme.activation_max - zero, zero
+    def _gate(self, site: Site, x: Tensor) -> Tensor:
+        line = self._kernels.get(gate_of(site))
+        if line is not None:
+            return self._line(line, x)
+        found: Tensor = self.quantized(gate_of(site), torch.sigmoid(x))
+        return found
+
+    def _grid(self, range_site: Site | None) -> Grid:
+        assert range_site is not None
+        return grid_of(self._owner, range_site)
 
 
-def _single(value: float) -> float:
-    return float(torch.tensor(value, dtype=torch.float64).float())
+def _integers(value: Tensor, grid: Grid) -> Tensor:
+    """Less the zero point, float64."""
+    return (value.float() / grid.scale).round_().double()
+
+
+def _values(integers: Tensor, grid: Grid) -> Tensor:
+    return integers.float().mul_(grid.scale)
 
 
 def _weight_scale(layer: nn.Module) -> Tensor | None:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgekd.models.calls import Call, CallGraph, Site
-from edgekd.quant.placement import FUSED_ACTIVATIONS, WEIGHTED, Placement
+from edgekd.quant.placement import FUSED_ACTIVATIONS, GATES, WEIGHTED, Placement, gate_of
 from edgekd.quant.placement import _fused_reader as fused_reader
 from edgekd.quant.placement import _site as site_of
 from edgekd.quant.placement import _source as source
 
-Kind = Literal["weighted", "add", "mul", "mean"]
+Kind = Literal["weighted", "add", "mul", "mean", "line", "gated"]
 _MEANS = frozenset({"mean", "adaptive_avg_pool2d"})
 
 
@@ -20,6 +20,7 @@ class Kernel:
     """One call in integers.
 
     Attributes:
+        kind: ``line`` is a hard sigmoid, ``gated`` the product in a SiLU or HardSwish.
         reads: the ranges of its tensors.
         writes: the range of its output; None where the kernel writes float.
         keepdim: of a mean over height and width.
@@ -32,9 +33,14 @@ class Kernel:
 
 
 def plan_kernels(graph: CallGraph, placement: Placement) -> dict[Site, Kernel]:
-    """By site, for the calls whose arithmetic is known to the bit. ``graph``: of the same network, in float."""
-    found = {}
+    """By site, in forward order, for the calls whose arithmetic is known to the bit; a HardSwish's gate under
+    :func:`gate_of`. ``graph``: of the same network, in float."""
+    found: dict[Site, Kernel] = {}
     for call in graph.calls:
+        gate = placement.points.get(gate_of(call.site))
+        if call.op in GATES and gate is not None:
+            found |= _gated(graph, placement, call, gate)
+            continue
         kernel = _kernel(graph, placement, call)
         if kernel is not None:
             found[call.site] = kernel
@@ -51,6 +57,8 @@ def _kernel(graph: CallGraph, placement: Placement, call: Call) -> Kernel | None
         kind, reads = "weighted", (own,)
     elif call.op in ("add", "mul") and len(call.inputs) == 2:
         kind, reads = call.op, _ranges(graph, placement, call)  # type: ignore[assignment]
+    elif call.op == "hardsigmoid":
+        kind, reads = "line", _ranges(graph, placement, call)
     elif call.op in _MEANS and _pools(graph, call):
         kind, reads = "mean", _ranges(graph, placement, call)
     else:
@@ -64,6 +72,18 @@ def _kernel(graph: CallGraph, placement: Placement, call: Call) -> Kernel | None
         return None
     keepdim = call.op != "mean" or bool(call.kwargs.get("keepdim", False)) or len(call.shape) == 4
     return Kernel(kind, reads, writes, keepdim)
+
+
+def _gated(graph: CallGraph, placement: Placement, call: Call, gate: Site) -> dict[Site, Kernel]:
+    reads, writes = _ranges(graph, placement, call), placement.points.get(call.site)
+    if not reads or writes is None:
+        return {}
+    product = {call.site: Kernel("gated", (*reads, gate), writes)}
+    return (
+        product
+        if GATES[call.op] == "sigmoid"
+        else {gate_of(call.site): Kernel("line", reads, gate)} | product
+    )
 
 
 def _ranges(graph: CallGraph, placement: Placement, call: Call) -> tuple[Site, ...]:

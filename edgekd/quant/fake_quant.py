@@ -88,12 +88,22 @@ class ActivationQuantizer(nn.Module):
     def numbers(self) -> tuple[float, int]:
         """The scale (a float32 exactly) and the zero point: of the simulation, and of the file."""
         qmin, qmax = self.scheme.activation_min, self.scheme.activation_max
-        low = min(max(self.low.item(), self.bounds[0]), 0.0)
-        high = max(min(self.high.item(), self.bounds[1]), 0.0)
+        low, high = self._limits()
         if self.scheme.symmetric:
             return float(np.float32(_extent(max(-low, high)) / qmax)), 0
         scale = float(np.float32(_extent(high - low) / (qmax - qmin)))
         return scale, min(max(round(qmin - low / scale), qmin), qmax)
+
+    @torch.no_grad()
+    def narrow(self, share: float) -> None:
+        """Shrink the range to ``share`` of itself, which leaves the zero point where it is."""
+        low, high = self._limits()
+        self.low.fill_(low * share)
+        self.high.fill_(high * share)
+
+    def _limits(self) -> tuple[float, float]:
+        low = min(max(self.low.item(), self.bounds[0]), 0.0)
+        return low, max(min(self.high.item(), self.bounds[1]), 0.0)
 
     def step(self, like: Tensor) -> float | Tensor:
         """The scale; where ``like`` is on a GPU a tensor there, so that nothing waits for its number."""

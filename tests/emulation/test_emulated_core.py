@@ -142,6 +142,47 @@ def test_arm_answers_as_x86_does(core, net, int8):
     assert integers.explained and integers.top1 >= 0.9 and integers.max_abs_diff < 0.2
 
 
+def test_a_file_with_settled_scales_answers_the_same_to_the_last_bit(core, tmp_path):
+    """A residual, a HardSwish and a gate: what Arm would round otherwise (edgekd/quant/settle.py)."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    from edgekd.export.write import export_quantized
+    from edgekd.quant.qat import prepare_qat
+    from edgekd.quant.schemes import SCHEMES
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right, self.last = (nn.Conv2d(8, 8, 1) for _ in range(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = F.hardswish(self.left(x) + self.right(x))
+            return self.last(x * F.hardsigmoid(self.last(F.adaptive_avg_pool2d(x, 1)))).flatten(1)
+
+    torch.manual_seed(0)
+    x = torch.from_numpy(samples(24))
+    net = Net().eval()
+    with (
+        torch.no_grad()
+    ):  # the same channels in another order, but for the extremes: a sum of twice the range
+        values = net.left(x).transpose(0, 1).flatten(1)
+        kept = {int(values.amin(1).argmin()), int(values.amax(1).argmax())}
+        others = [channel for channel in range(8) if channel not in kept]
+        net.right.load_state_dict(net.left.state_dict())
+        net.right.weight[others], net.right.bias[others] = (
+            net.left.weight[others[::-1]],
+            net.left.bias[others[::-1]],
+        )
+    model = prepare_qat(net, x[:2], SCHEMES["u8s8"], style="full").eval()
+    model.calibrate(x.split(8))
+    file = tmp_path / "gated.onnx"
+    export_quantized(model, x[:1], file, opset=17, kernels="arm")
+    for board in (PI4, PI5):
+        assert emulate_outputs(file, board, {"input": samples(24)}).max_abs_diff == 0
+
+
 def test_a_file_that_does_not_run_there_says_so_in_one_line(core, tmp_path, net):
     model = onnx.load(net)
     model.graph.node[2].domain = "no.such.domain"
