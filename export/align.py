@@ -16,17 +16,19 @@ from edgekd.export.channels import ChannelClasses
 from edgekd.export.grouped import densify_groups
 from edgekd.export.image_channels import pad_images
 from edgekd.export.layouts import MULTIPLES, Layout, Multiples, find_layouts, moved
+from edgekd.export.pixels import fold_pixels
 from edgekd.export.spread import spread
 
 
 def align_channels(proto: onnx.ModelProto, multiples: Multiples) -> int:
     """Write narrow groups as dense, then pad where every layer that reads or writes the channels can be padded
-    too; returns how many tensors between layers were widened.
+    too, and read the image as wider pixels; returns how many tensors between layers were widened.
 
     Run it while weights are int8 and biases still float.
     """
     densify_groups(proto, multiples.products_per_group)
     widened = _widen(proto, multiples)
+    fold_pixels(proto, multiples)
     pad_images(proto, multiples)  # a first layer of few outputs may just have got enough
     return widened
 

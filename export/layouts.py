@@ -19,15 +19,17 @@ class Multiples:
         depthwise: a multiple of this many channels.
         dense: a multiple of this many input channels.
         products_per_group: see :func:`edgekd.export.grouped.densify_groups`.
+        fold_pixels: see :func:`edgekd.export.pixels.fold_pixels`; measured on x86 alone.
     """
 
     depthwise: int
     dense: int
     products_per_group: int
+    fold_pixels: bool = False
 
 
 MULTIPLES = {
-    "x86": Multiples(depthwise=16, dense=4, products_per_group=11_000),
+    "x86": Multiples(depthwise=16, dense=4, products_per_group=11_000, fold_pixels=True),
     # The dense kernel is taken from 64 input channels on, and those are multiples of 8 everywhere.
     "arm": Multiples(depthwise=8, dense=1, products_per_group=0),
 }

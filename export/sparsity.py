@@ -93,6 +93,8 @@ def _reason(weight: StoredWeight, pattern: Pattern, layers: Collection[str] | No
         return None if weight.layer in layers else "dense by choice"
     if weight.group > 1 or holds_groups(weight.values):
         return "grouped or depthwise convolution"
+    if weight.pixels:
+        return "the image's pixels are its channels"
     size = _real_size(weight)
     return f"reduction axis {size} is not a multiple of {pattern.m}" if size % pattern.m else None
 

@@ -23,6 +23,8 @@ LINEARS = {
     "QGemm": 3, "MatMulIntegerToFloat": 1, "DynamicQuantizeMatMul": 1, OPERATOR: 1,
 }  # fmt: skip
 WEIGHTED = CONVOLUTIONS | LINEARS
+# In the name of a weight whose channels are those of several pixels (:mod:`edgekd.export.pixels`).
+PIXELS = "_pixels"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class StoredWeight:
     values: np.ndarray
     reduction: int
     group: int
+
+    @property
+    def pixels(self) -> bool:
+        """Several pixels of the image are its channels."""
+        return PIXELS in self.initializer
 
     @property
     def kind(self) -> Literal["conv", "linear"]:
@@ -96,6 +103,7 @@ def stored_weights(proto: onnx.ModelProto) -> Iterator[StoredWeight]:
             axis = values.ndim - 1 if transposed else values.ndim - 2
         group = attributes["group"].i if "group" in attributes else 1
         layer = name.removesuffix("_int8").removesuffix("_quantized")
+        layer = layer.removesuffix(PIXELS)
         layer = layer.removesuffix(".weight") if layer.endswith(".weight") else layer_of(node.name)
         yield StoredWeight(node.name, node.op_type, layer, name, values, order[axis], group)
 

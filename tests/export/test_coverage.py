@@ -128,8 +128,8 @@ def test_a_layer_over_a_constant_is_float_and_counted(tmp_path: Path) -> None:
     class Coded(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.stem, self.code = torch.nn.Conv2d(3, 16, 3, padding=1), torch.nn.Conv2d(2, 16, 1)
-            self.head = torch.nn.Linear(16, 4)
+            self.stem, self.code = torch.nn.Conv2d(3, 64, 3, padding=1), torch.nn.Conv2d(2, 64, 1)
+            self.head = torch.nn.Linear(64, 4)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             ones = torch.ones((x.shape[0], 8, 8), device=x.device)
@@ -143,7 +143,7 @@ def test_a_layer_over_a_constant_is_float_and_counted(tmp_path: Path) -> None:
     model.set_phase("frozen")
     export_quantized(model.eval(), x[:2], tmp_path / "q.onnx", opset=20)
     report = check_coverage(tmp_path / "q.onnx")
-    layers, code = 8 * 8 * 16 * 27 + 16 * 4, 8 * 8 * 16 * 2
+    layers, code = 8 * 8 * 64 * 27 + 64 * 4, 8 * 8 * 64 * 2
     assert report.float_ops == 1 and report.float_nodes[0].startswith("code")
     assert report.mac_coverage == pytest.approx(layers / (layers + code))
 
