@@ -67,6 +67,23 @@ def output_error(path: Path, error: OSError) -> OutputError:
     return OutputError(fault(str(path), "cannot be written", got=reason, fix="choose another --out"))
 
 
+def check_writable(path: Path, *, fix: str) -> None:
+    """Whether a file could be written there, tried without leaving a trace.
+
+    Raises:
+        OutputError: it is a folder, or its folder cannot be written.
+    """
+    if path.is_dir():
+        raise OutputError(fault(str(path), "is a folder, not a file", fix=fix))
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise OutputError(fault(str(path), "cannot be written", got=reason, fix=fix)) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """``text`` as UTF-8, atomically."""
     with atomic_path(path) as temporary:

@@ -146,6 +146,12 @@ def cases_of(
     ):
         if value is not None and not value > 0:
             raise UserInputError(fault(f"measure: {name}", "must be above 0", got=value))
+    if target is not None and target >= 1:
+        raise UserInputError(
+            fault(
+                "measure: target", "is a fraction of the median", got=target, allowed="below 1: 0.02 is 2 %"
+            )
+        )
     plan: Plan = FixedRounds(rounds)
     settings = RunSettings(
         shape=_fixed(shape), runs=runs, warmup=warmup, max_seconds_per_round=max_seconds_per_round

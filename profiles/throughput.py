@@ -1,8 +1,8 @@
-"""Items a second of one file with larger batches and with several callers, all settings interleaved."""
+"""Items a second with larger batches and with several callers, all settings interleaved."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -12,6 +12,42 @@ from edgekd.errors import UserInputError, fault
 from edgekd.profiles.inputs import Shape
 from edgekd.profiles.measurement import Measurement, measure
 from edgekd.profiles.report import LatencyReport
+
+
+@dataclass(frozen=True)
+class Load:
+    """One file under one load: each of ``streams`` callers gives it ``batch`` items at a time."""
+
+    model: str
+    path: Path
+    batch: int
+    streams: int
+
+
+def at_each_load(
+    models: Mapping[str, Path], batches: Sequence[int], streams: Sequence[int]
+) -> dict[str, Load]:
+    """Each file at every pair of a batch and a number of callers; the label says what is not the same for all.
+
+    >>> list(at_each_load({"a.onnx": Path("a.onnx")}, (1, 8), (2,)))
+    ['a.onnx, batch 1', 'a.onnx, batch 8']
+
+    Raises:
+        UserInputError: no size or no number of callers.
+    """
+    batches, streams = list(dict.fromkeys(batches)), list(dict.fromkeys(streams))
+    if not batches or not streams:
+        raise UserInputError(fault("throughput", "needs at least one batch size and one number of streams"))
+    found = {}
+    for model, path in models.items():
+        for batch, count in product(batches, streams):
+            parts = [
+                model,
+                *[f"batch {batch}"] * (len(batches) > 1),
+                *[f"streams {count}"] * (len(streams) > 1),
+            ]
+            found[", ".join(parts)] = Load(model, Path(path), batch, count)
+    return found
 
 
 @dataclass(frozen=True)
@@ -62,13 +98,11 @@ def measure_throughput(
         UserInputError: no size or no number of callers.
         ModelFileError: the file does not take a batch of that size.
     """
-    if not batches or not streams:
-        raise UserInputError(fault("throughput", "needs at least one batch size and one number of streams"))
-    pairs = {f"batch {batch}, streams {count}": (batch, count) for batch, count in product(batches, streams)}
+    loads = at_each_load({Path(model).name: Path(model)}, batches, streams)
     found = measure(
-        dict.fromkeys(pairs, Path(model)),
-        batch={label: batch for label, (batch, _) in pairs.items()},
-        streams={label: count for label, (_, count) in pairs.items()},
+        {label: load.path for label, load in loads.items()},
+        batch={label: load.batch for label, load in loads.items()},
+        streams={label: load.streams for label, load in loads.items()},
         threads=threads, seconds=seconds, target=target, shape=shape, device=device, runtime=runtime,
         provider=provider, **options,
     )  # fmt: skip

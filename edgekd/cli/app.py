@@ -78,7 +78,11 @@ def run(arguments: list[str]) -> int:
         code = result if isinstance(result, int) else 0
         return _interrupted(arguments) if code == _INTERRUPTED else code  # typer makes this of Ctrl-C
     except TyperException as error:
-        typer.echo(f"edgekd: {error.format_message()} (see --help)", err=True)
+        if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export it
+            typer.echo(error.format_message(), err=True)
+            return error.exit_code
+        text = error.format_message().replace("Value error, ", "")
+        typer.echo(f"edgekd: {text} (see --help)", err=True)
         return error.exit_code
     except EdgeKDError as error:
         if "--traceback" in arguments:

@@ -8,6 +8,11 @@ from pathlib import Path
 
 from edgekd.device import DeviceSpec, load_device
 from edgekd.errors import DeviceError, UserInputError, fault
+from edgekd.profiles.runtimes import RUNTIMES
+
+# Runtimes that estimates know and that are measured under another name or not at all.
+ESTIMATED_ALONE = {"tensorrt": ", or measure with --runtime trtexec or --provider tensorrt",
+                   "tflite": ", or measure a .tflite file with --runtime litert", "ncnn": ""}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -22,8 +27,8 @@ class Asked:
     precision: str | None
     power_mode: str | None
     threads: int | None
-    batch: int
-    streams: int
+    batches: tuple[int, ...]
+    streams: tuple[int, ...]
     seconds: float | None
     target: float | None
     rounds: int
@@ -35,9 +40,14 @@ class Asked:
     setup_venv: bool = False
 
     def labels(self) -> dict[str, Path]:
-        """File names, or whole paths where two files have the same name."""
-        names = [path.name for path in self.models]
-        return {str(path) if names.count(path.name) > 1 else path.name: path for path in self.models}
+        """File names, or whole paths where two files have the same name; a file given twice has two labels."""
+        names = [path.name for path in dict.fromkeys(self.models)]
+        found: dict[str, Path] = {}
+        for path in self.models:
+            label = str(path) if names.count(path.name) > 1 else path.name
+            again = sum(other == path for other in found.values())
+            found[f"{label} ({again + 1})" if again else label] = path
+        return found
 
     def specs(self) -> list[DeviceSpec]:
         """
@@ -60,6 +70,12 @@ class Asked:
         self._refuse(
             {"--precision": self.precision, "--power-mode": self.power_mode}, "measures the file as it is"
         )
+        for name in self.runtimes:
+            if name in ESTIMATED_ALONE:
+                raise UserInputError(
+                    fault("--runtime", "is estimated, not measured", got=name, allowed=", ".join(RUNTIMES),
+                          fix=f"add --method estimate{ESTIMATED_ALONE[name]}")
+                )  # fmt: skip
         if self.host is not None and self.operators:
             raise UserInputError(
                 fault("--operators", "the operators are profiled on this machine alone", got=f"--host {self.host}",
@@ -79,11 +95,13 @@ class Asked:
             )  # fmt: skip
         return spec.name
 
-    def check_host(self) -> None:
+    def check(self, *, json: bool) -> None:
         """
         Raises:
-            UserInputError: an option that only a board over ssh has.
+            UserInputError: an option without the one that it belongs to.
         """
+        if self.raw and not json:
+            raise UserInputError(fault("--raw", "puts every sample into the JSON", fix="add --json FILE"))
         if self.setup_venv and self.host is None:
             raise UserInputError(
                 fault("--setup-venv", "sets up a board over ssh", fix="name it: --host USER@BOARD")
@@ -96,7 +114,7 @@ class Asked:
         """
         what = "emulated" if emulated else "estimated"
         self._refuse({"--host": self.host, "--seconds": self.seconds, "--target": self.target,
-                      "--streams": self.streams if self.streams != 1 else None,
+                      "--streams": next((count for count in self.streams if count != 1), None),
                       "--provider": self.provider if self.provider != "cpu" else None},
                      f"belongs to measuring; {what} latencies have no such option")  # fmt: skip
         if emulated:

@@ -17,8 +17,9 @@ def check(
     pattern: Annotated[str, typer.Option(help="The N:M pattern to look for.")] = "2:4",
     json_to: JsonOption = None,
 ) -> None:
-    """Opset and operators against the runtime, integer kernel coverage, the 2:4 pattern, and what will be slow and why.
+    """What a file will do on a device: loads, kernels, 2:4.
 
+    Opset and operators against the runtime, integer kernel coverage, the 2:4 pattern, and what will be slow and why.
     Exits 1 when the device's runtime cannot load the file.
     """
     from edgekd.cli.needs import need
@@ -54,13 +55,24 @@ def check(
         typer.echo(f"  opset      {summary.opset} ({'loads' if problem is None else problem})")
         typer.echo(f"  precision  {summary.precision}, {summary.size_bytes / 1e6:.2f} MB")
         typer.echo(f"  kernels    {coverage.integer_ops} integer, {coverage.float_ops} float "
-                   f"({coverage.rule} rule)")  # fmt: skip
-        typer.echo(f"  {pattern}        {sparsity.layers} of {sparsity.layers_total} layers, "
-                   f"{sparsity.violations} violating groups")  # fmt: skip
+                   f"({_RULES.get(coverage.rule, coverage.rule)})")  # fmt: skip
+        typer.echo(f"  {pattern:<9}  {_sparsity(sparsity)}")
         for line in result["slow"]:
             typer.echo(f"  slow: {line}")
     if problem is not None:
         raise typer.Exit(1)
+
+
+# By whose rule a node counts as an integer kernel.
+_RULES = {"x86": "as ONNX Runtime chooses on x86", "arm": "as ONNX Runtime chooses on Arm",
+          "explicit": "as the file's Q/DQ nodes say"}  # fmt: skip
+
+
+def _sparsity(found: Any) -> str:
+    if not found.layers:
+        return f"in none of {found.layers_total} layers"
+    broken = f", {found.violations} violating groups in the others" if found.violations else ""
+    return f"in {found.layers} of {found.layers_total} layers{broken}"
 
 
 def _slow(coverage: Any, sparsity: Any, spec: Any, summary: Any) -> list[str]:

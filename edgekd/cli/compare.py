@@ -14,7 +14,10 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs, or report.json files.")],
     json_to: JsonOption = None,
 ) -> None:
-    """Accuracy, size and latency of the files that several runs deployed."""
+    """What several runs deployed, side by side.
+
+    Accuracy, size and latency, and why some of them may not be compared.
+    """
     from edgekd.report.compare import compare_runs
     from edgekd.report.console import console_comparison
 

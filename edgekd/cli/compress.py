@@ -36,7 +36,9 @@ def compress(
     ] = None,
     json_to: JsonOption = None,
 ) -> None:
-    """Compress a trained model for a device: distil, prune, quantize, export, check, measure, report.
+    """Make a trained model smaller and faster for a device.
+
+    Distil, prune, quantize, export, check, measure, report, as the recipe says.
 
     Several GPUs, or several processes on the CPU: torchrun --nproc-per-node 2 -m edgekd compress ...
     """

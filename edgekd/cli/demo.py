@@ -19,7 +19,10 @@ def demo(
     ] = None,
     json_to: JsonOption = None,
 ) -> None:
-    """Distil, prune 2:4, quantize, export and measure a small net for this machine, in minutes."""
+    """The whole product on a small net, in minutes.
+
+    Distil, prune 2:4, quantize, export and measure, for this machine.
+    """
     from edgekd.cli.compress import run_recipe
     from edgekd.recipe_file import find_recipe, read_document
 

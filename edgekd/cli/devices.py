@@ -10,8 +10,10 @@ import typer
 from edgekd.cli.emulation import emulate
 from edgekd.cli.output import JsonOption, show, terminal_width, write_result
 
-app = typer.Typer(help="Boards: what they are, what their runtime takes, and where each figure comes from.",
-                  no_args_is_help=True)  # fmt: skip
+app = typer.Typer(
+    help="Boards: what they are and what they can.\n\nEach figure has its source. A board of your own is a file: add.",
+    no_args_is_help=True,
+)
 app.command("emulate")(emulate)
 
 
@@ -42,7 +44,10 @@ def show_one(
     as_yaml: Annotated[bool, typer.Option("--yaml", help="As a device file.")] = False,
     json_to: JsonOption = None,
 ) -> None:
-    """One device: runtimes, power modes, JetPacks, and each figure with its source."""
+    """One device, each figure with its source.
+
+    Runtimes, power modes, JetPacks, known trouble.
+    """
     from edgekd.cli.device_tables import device_page
     from edgekd.device import load_device
 
@@ -65,7 +70,10 @@ def detect(
     add: Annotated[bool, typer.Option("--add", help="Keep it among your devices.")] = False,
     json_to: JsonOption = None,
 ) -> None:
-    """A machine as a device file: this one, or a board over SSH. Nothing is installed or left there."""
+    """A machine as a device file: this one, or over SSH.
+
+    Nothing is installed or left on the board.
+    """
     from edgekd.device import keep_device
     from edgekd.probe import busy_note, detect_device
 

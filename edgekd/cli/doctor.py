@@ -37,7 +37,10 @@ _PROGRAMS = {
 
 
 def doctor(json_to: JsonOption = None) -> None:
-    """Versions, processor, runtime providers and caches; exits 1 when something that is needed is missing."""
+    """What is installed and what that allows.
+
+    Versions, processor, runtime providers and caches; exits 1 when something that is needed is missing.
+    """
     from edgekd.cpu import detect_cpu
     from edgekd.data.cache_dir import cache_dir
 

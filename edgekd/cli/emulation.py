@@ -21,7 +21,9 @@ def emulate(
     sources: Annotated[Path | None, typer.Option(help=_SOURCES)] = None,
     json_to: JsonOption = None,
 ) -> None:
-    """Set up the emulation of Arm boards: the real runtime for aarch64, to run on an emulated core.
+    """Set up the emulation of Arm boards.
+
+    The real runtime for aarch64, to run on an emulated core.
 
     Then: edgekd profile MODEL.onnx --device raspberry-pi-4b --method emulate
     """

@@ -31,7 +31,10 @@ def evaluate(
     label_separator: Annotated[str | None, typer.Option(help="Between several labels in one cell.")] = None,
     json_to: JsonOption = None,
 ) -> None:
-    """Top-1, calibration error and likelihood of the file itself, run by ONNX Runtime."""
+    """Accuracy, calibration and likelihood of an ONNX file.
+
+    ONNX Runtime runs the file itself. Needs no torch.
+    """
     import numpy as np
 
     from edgekd.cli.progress import progress_bar

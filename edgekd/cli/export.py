@@ -9,6 +9,8 @@ import typer
 
 from edgekd.cli.output import JsonOption, write_result
 
+_RUNTIMES = {".onnx": "ONNX Runtime, TensorRT", ".pte": "ExecuTorch", ".tflite": "LiteRT"}
+
 
 def export(
     model: Annotated[
@@ -25,18 +27,28 @@ def export(
     size: Annotated[int | None, typer.Option(help="Input side, pixels; unset: the model's own.")] = None,
     json_to: JsonOption = None,
 ) -> None:
-    """Export a model as it is: what compress deploys is exported by compress."""
+    """A model as it is, to an fp32 ONNX file.
+
+    Batch norm is folded, the batch left open, the opset read back. What compress deploys is exported by compress.
+    """
+    from edgekd.artifact import check_writable, write_text
     from edgekd.cli.compress import absolute_spec
     from edgekd.cli.needs import need_compress
     from edgekd.device import check_operators, check_opset, load_device
+    from edgekd.errors import OutputError, fault
 
+    if output.suffix.lower() not in _RUNTIMES:
+        allowed = ", ".join(f"{suffix} ({runtime})" for suffix, runtime in _RUNTIMES.items())
+        raise OutputError(
+            fault(str(output), "no runtime takes such a file", got=output.suffix, allowed=allowed)
+        )
+    check_writable(output, fix="choose another -o")
     spec = load_device(device)
     check_opset(spec, opset or spec.opset_export)
     need_compress()
     import torch
 
-    from edgekd.artifact import write_text
-    from edgekd.errors import DeviceError, OutputError, fault
+    from edgekd.errors import DeviceError
     from edgekd.export.write import export_float
     from edgekd.models.resolve import resolve_model
     from edgekd.profiles import read_summary
@@ -56,7 +68,7 @@ def export(
             raise OutputError(fault(str(beside), "is another model's tokenizer", fix=fix))
         write_text(beside, content)
     example = torch.from_numpy(loaded.preprocess.example(2))
-    if output.suffix in (".pte", ".tflite"):
+    if output.suffix.lower() != ".onnx":
         _write_program(loaded.module, example, output, json_to)
         return
     file = export_float(

@@ -24,8 +24,10 @@ def print_measured(
     found: Measurement, operators: Operators, *, raw: bool, chosen_shape: bool, json_to: str | None
 ) -> None:
     """Percentiles and ratios to the first file; where the microseconds go; warnings on stderr."""
-    first = next(iter(found.reports))
-    ratios = {label: found.ratio(first, label) for label in list(found.reports)[1:]}
+    first, *rest = found.reports
+    load = _load(found.reports[first])
+    # The latency of another batch is that of another question: items a second compare those.
+    ratios = {label: found.ratio(first, label) for label in rest if _load(found.reports[label]) == load}
     result: dict[str, Any] = {
         "reports": {label: report.to_json(raw=raw) for label, report in found.reports.items()},
         "speedup_over_first": {
@@ -50,9 +52,14 @@ def print_measured(
     for label, report in found.reports.items():
         for note in report.notes:
             typer.echo(f"note: {label}: {note}", err=True)
-    warnings = (str(caution) for report in found.reports.values() for caution in report.warnings)
-    for text in dict.fromkeys(warnings):
-        typer.echo(f"warning: {text}", err=True)
+    several = len(found.reports) > 1
+    for label, report in found.reports.items():
+        for caution in report.warnings:
+            typer.echo(f"warning: {f'{label}: ' if several else ''}{caution}", err=True)
+
+
+def _load(report: LatencyReport) -> tuple[int, int]:
+    return report.batch, report.streams
 
 
 def measure_asked(asked: Asked) -> tuple[Measurement, Operators]:
@@ -61,10 +68,13 @@ def measure_asked(asked: Asked) -> tuple[Measurement, Operators]:
     from edgekd.profiles import in_each_runtime, measure, profile_operators
     from edgekd.profiles.ssh.measured import measure_on_host
     from edgekd.profiles.ssh.setup import setup_venv
+    from edgekd.profiles.throughput import at_each_load
 
     device = asked.measured_device()
     threads = 1 if asked.threads is None else asked.threads
-    models, runtimes = in_each_runtime(asked.labels(), asked.runtimes)
+    files, runtimes = in_each_runtime(asked.labels(), asked.runtimes)
+    loads = at_each_load(files, asked.batches, asked.streams)
+    models = {label: load.path for label, load in loads.items()}
     with progress_bar() as progress:
 
         def told(done: int, total: int, label: str) -> None:
@@ -73,8 +83,11 @@ def measure_asked(asked: Asked) -> tuple[Measurement, Operators]:
 
         common: dict[str, Any] = {
             "threads": threads, "rounds": asked.rounds, "runs": asked.runs, "warmup": asked.warmup,
-            "batch": asked.batch, "shape": asked.shape, "seconds": asked.seconds, "target": asked.target,
-            "streams": asked.streams, "runtime": runtimes, "provider": asked.provider, "progress": told,
+            "batch": {label: load.batch for label, load in loads.items()},
+            "streams": {label: load.streams for label, load in loads.items()},
+            "runtime": {label: runtimes[load.model] for label, load in loads.items()},
+            "shape": asked.shape, "seconds": asked.seconds, "target": asked.target,
+            "provider": asked.provider, "progress": told,
         }  # fmt: skip
         if asked.host is not None:
             named = device if asked.devices else None
@@ -84,10 +97,12 @@ def measure_asked(asked: Asked) -> tuple[Measurement, Operators]:
         found = measure(models, device=device, **common)
     if not asked.operators:
         return found, {}
-    profiled = {label: path for label, path in models.items() if runtimes[label] == "onnxruntime"}
     return found, {
-        label: profile_operators(path, threads=threads, batch=asked.batch, shape=asked.shape)
-        for label, path in profiled.items()
+        label: profile_operators(
+            load.path, threads=threads, batch=load.batch, shape=asked.shape, provider=asked.provider
+        )
+        for label, load in loads.items()
+        if runtimes[load.model] == "onnxruntime"
     }
 
 

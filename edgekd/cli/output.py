@@ -9,8 +9,19 @@ from typing import Annotated, Any
 
 import typer
 
+
+def _writable(json_to: str | None) -> str | None:
+    """Refused before the work, not after it."""
+    if json_to not in (None, "-"):
+        from edgekd.artifact import check_writable
+
+        check_writable(Path(str(json_to)), fix="give --json another file")
+    return json_to
+
+
 JsonOption = Annotated[
-    str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")
+    str | None,
+    typer.Option("--json", metavar="FILE", callback=_writable, help="Write the result as JSON; - is stdout."),
 ]
 
 
@@ -29,8 +40,14 @@ def write_result(value: Any, json_to: str | None) -> bool:
 
 
 def show(renderable: Any) -> None:
-    """A rich renderable on stdout; as wide as it needs where stdout is not a terminal."""
-    _console().print(renderable)
+    """A rich renderable on stdout; as wide as it needs where stdout is not a terminal, and nothing wider."""
+    console = _console()
+    if console.is_terminal:
+        console.print(renderable)
+        return
+    with console.capture() as caught:
+        console.print(renderable)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in caught.get().splitlines()))
 
 
 def terminal_width() -> int:

@@ -29,16 +29,18 @@ def predict_asked(asked: Asked, *, emulated: bool) -> list[Row]:
     from edgekd.errors import MissingDependencyError
     from edgekd.profiles.emulation.api import emulate
     from edgekd.profiles.estimation.api import estimate
+    from edgekd.profiles.throughput import at_each_load
 
     asked.check_predicted(emulated=emulated)
-    common: dict[str, Any] = {"threads": asked.threads, "batch": asked.batch, "shape": asked.shape}
     rows: list[Row] = []
     specs = asked.specs()
-    total = len(specs) * len(asked.models)
+    loads = at_each_load(asked.labels(), asked.batches, (1,))
+    total = len(specs) * len(loads)
     with progress_bar() as progress:
         for number, spec in enumerate(specs):
-            for place, (label, path) in enumerate(asked.labels().items()):
-                done = number * len(asked.models) + place
+            for place, (label, load) in enumerate(loads.items()):
+                path, done = load.path, number * len(loads) + place
+                common: dict[str, Any] = {"threads": asked.threads, "batch": load.batch, "shape": asked.shape}
                 if emulated:
 
                     def told(step: str, where: str = f"{label} on {spec.name}", done: int = done) -> None:
@@ -74,8 +76,8 @@ def print_predicted(rows: Sequence[Row], *, operators: bool, json_to: str | None
     if write_result({"reports": [{"file": label, **found.to_json()} for label, found in rows]}, json_to):
         return
     show(_table(rows))
-    for text in dict.fromkeys(f"{found.kind}: {found.basis}" for _, found in rows):
-        typer.echo(text)
+    for basis, kind, whose in _bases(rows):
+        typer.echo(f"{kind}{whose}: {basis}")
     for label, found in rows:
         if operators and found.operators:
             typer.echo(f"\n{label} on {found.device}, by family")
@@ -88,6 +90,18 @@ def print_predicted(rows: Sequence[Row], *, operators: bool, json_to: str | None
         typer.echo(f"note: {text}", err=True)
 
 
+def _bases(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
+    """What the numbers rest on: the basis, the kind, and whose it is where there are several."""
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for label, found in rows:
+        groups[found.basis, found.kind].append(f"{label} on {found.device}")
+    several = len(groups) > 1
+    return [
+        (basis, kind, f" ({'; '.join(dict.fromkeys(whose))})" if several else "")
+        for (basis, kind), whose in groups.items()
+    ]
+
+
 def grid(*names: str, left: int) -> Any:
     from rich.table import Table
 
@@ -98,9 +112,11 @@ def grid(*names: str, left: int) -> Any:
 
 
 def _table(rows: Sequence[Row]) -> Any:
-    several = len(rows) > 1
-    names = ["file", "device", "runtime", "kind", "precision", "threads", "p50 ms", "80 % range", "validated"]
-    table = grid(*names, *(["x faster than first"] if several else []), left=5)
+    several = len({found.batch for _, found in rows}) == 1 < len(rows)
+    batched = any(found.batch > 1 for _, found in rows)
+    names = ["file", "device", "runtime", "kind", "precision", "threads", "p50 ms", "80 % range"]
+    names += [*(["items/s"] if batched else []), "validated", *(["x faster than first"] if several else [])]
+    table = grid(*names, left=5)
     first: dict[str, float] = {}
     for label, found in rows:
         device = f"{found.device} ({found.power_mode})" if found.power_mode else found.device
@@ -108,6 +124,7 @@ def _table(rows: Sequence[Row]) -> Any:
         cells = [
             label, device, f"{found.runtime} {found.runtime_version}".strip(), found.kind, found.precision,
             str(found.threads), f"~{digits(found.p50_ms)}", f"{digits(found.low_ms)}..{digits(found.high_ms)}",
+            *([f"~{digits(1e3 * found.batch / found.p50_ms)}"] if batched else []),
             "yes" if found.validated else "no",
         ]  # fmt: skip
         if several:

@@ -63,8 +63,10 @@ def profile(
     threads: Annotated[
         int | None, typer.Option(help="Of the runtime. Measured: 1; else all of the board's fast cores.")
     ] = None,
-    batch: Annotated[int, typer.Option()] = 1,
-    streams: Annotated[int, typer.Option(help="Callers of a model at the same time.")] = 1,
+    batch: Annotated[list[int] | None, typer.Option(help="Items at a time; several are compared.")] = None,
+    streams: Annotated[
+        list[int] | None, typer.Option(help="Callers of a model at the same time; several are compared.")
+    ] = None,
     seconds: Annotated[
         float | None, typer.Option(help="Measure until the median is known, at most so long for each file.")
     ] = None,
@@ -84,16 +86,20 @@ def profile(
     raw: Annotated[bool, typer.Option(help="Every sample in the JSON.")] = False,
     json_to: JsonOption = None,
 ) -> None:
-    """Latency of each file, labelled by how it was had; the first file is what the others are compared with."""
+    """How fast ONNX files are: measured, emulated or estimated.
+
+    Each number says which it is. The first file is what the others are compared with. With several --batch or
+    --streams, each file at every pair of them: items a second tell which is best.
+    """
     from edgekd.cli.asked import Asked
 
     asked = Asked(
         models=tuple(models), devices=tuple(device or ()), host=host, runtimes=tuple(runtime or ()),
-        provider=provider, precision=precision, power_mode=power_mode, threads=threads, batch=batch,
-        streams=streams, seconds=seconds, target=target, rounds=rounds, runs=runs, warmup=warmup,
+        provider=provider, precision=precision, power_mode=power_mode, threads=threads, batches=tuple(batch or (1,)),
+        streams=tuple(streams or (1,)), seconds=seconds, target=target, rounds=rounds, runs=runs, warmup=warmup,
         shape=_shape(shape), operators=operators, raw=raw, setup_venv=setup_venv,
     )  # fmt: skip
-    asked.check_host()
+    asked.check(json=json_to is not None)
     chosen = method or (Method.measure if asked.is_at_hand() else Method.estimate)
     if chosen is Method.measure:
         _measure(asked, json_to)

@@ -14,7 +14,10 @@ def report(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
     json_to: JsonOption = None,
 ) -> None:
-    """Print a run's tables and write report.html and report.md from its report.json."""
+    """Print a run's tables and write its pages again.
+
+    report.html and report.md, from report.json.
+    """
     from edgekd.report import load_report, render_run
     from edgekd.report.console import console_report
 

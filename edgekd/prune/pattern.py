@@ -29,7 +29,7 @@ class Pattern:
     def __post_init__(self) -> None:
         if not 0 < self.n < self.m:
             raise RecipeError(
-                fault("prune.pattern", "not an N:M pattern", got=str(self), allowed="0 < N < M, such as 2:4")
+                fault("pattern", "not an N:M pattern", got=str(self), allowed="0 < N < M, such as 2:4")
             )
 
     def __str__(self) -> str:
@@ -47,7 +47,7 @@ class Pattern:
         n, _, m = text.partition(":")
         if not (n.isdecimal() and m.isdecimal()):
             raise RecipeError(
-                fault("prune.pattern", "not an N:M pattern", got=text, allowed="0 < N < M, such as 2:4")
+                fault("pattern", "not an N:M pattern", got=text, allowed="0 < N < M, such as 2:4")
             )
         return cls(int(n), int(m))
 

@@ -54,6 +54,8 @@ def runtime_of(path: Path, name: str | None = None) -> Runtime:
             if runtime.suffixes[0] == suffix or suffix in runtime.suffixes[1:]:
                 return runtime
         known = ", ".join(f"{kind} ({r.name})" for r in RUNTIMES.values() for kind in r.suffixes[:1])
+        if Path(path).is_dir():
+            raise UserInputError(fault(str(path), "is a folder, not a model file", allowed=known))
         raise UserInputError(fault(str(path), "no runtime takes such a file", got=suffix, allowed=known))
     if name not in RUNTIMES:
         raise UserInputError(fault("runtime", "unknown", got=name, fix=nearest(name, RUNTIMES)))

@@ -40,7 +40,7 @@ def check_provider(name: str, ort: Any) -> None:
     if PROVIDERS[name] not in available:
         raise MissingDependencyError(
             fault(f"provider {name!r}", f"the installed ONNX Runtime {ort.__version__} lacks it",
-                  allowed=", ".join(short_names(available)), fix=_PACKAGES[name])
+                  allowed=", ".join(name for name in PROVIDERS if PROVIDERS[name] in available), fix=_PACKAGES[name])
         )  # fmt: skip
 
 

@@ -35,6 +35,15 @@ def test_help_imports_nothing_that_is_slow(arguments):
     assert "Usage: edgekd" in done.stdout or done.stdout.startswith("edgekd 0")
 
 
+@pytest.mark.parametrize("group", [[], ["devices"]])
+def test_no_verb_is_cut_short_in_the_list(edgekd, group):
+    listed = edgekd(*group, "--help").out.partition("Commands:")[2].strip().splitlines()
+    assert len(listed) >= 5
+    assert not [line for line in listed if line.endswith("...") or not line.endswith(".")]
+    bare = edgekd(*group)
+    assert bare.code == 2 and bare.err.startswith("Usage: edgekd") and "(see --help)" not in bare.err
+
+
 def test_a_misspelt_recipe_is_told_before_torch_is_imported(tmp_path):
     (tmp_path / "r.yaml").write_text(
         "teacher: timm:resnet18@random\ndata: {path: x}\nstages: [{distil: {}}]\n"
