@@ -204,6 +204,14 @@ def first_problem(error: ValidationError, where: str) -> str:
         return fault(spot, "not a known value", got=problem["input"], allowed=str(problem["ctx"]["expected"]))
     if location[-1:] == ["value"]:
         return fault(spot, "not a figure", got=problem["input"], allowed="a number, a text, true or false")
+    if problem["type"] == "string_type":  # YAML reads 1.20 as a number
+        return fault(spot, "not a text", got=problem["input"], fix="write it in quotes")
+    if problem["type"] == "string_pattern_mismatch":
+        is_name = location[-1:] == ["name"]
+        allowed = "small letters, digits, '.', '_' and '-'" if is_name else "a version such as 10.3"
+        return fault(
+            spot, "not a name" if is_name else "not a version", got=problem["input"], allowed=allowed
+        )
     kinds = {"tuple_type": "a list", "model_type": "a mapping"}
     if problem["type"] in kinds:
         return fault(spot, "of the wrong kind", got=problem["input"], allowed=kinds[problem["type"]])

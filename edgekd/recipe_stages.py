@@ -46,6 +46,12 @@ class PruneStage(TrainRecipe):
     exclude: list[str] = Field(default_factory=list, description="module names (fnmatch) that stay dense")
     teacher: Literal["teacher", "dense"] = "teacher"
 
+    @field_validator("pattern", mode="before")
+    @classmethod
+    def _unquoted(cls, value: object) -> object:
+        """YAML 1.1 reads 2:4 without quotes as a number to base 60, 124."""
+        return f"{value // 60}:{value % 60}" if type(value) is int else value
+
     @field_validator("pattern")
     @classmethod
     def _pattern(cls, value: str) -> str:

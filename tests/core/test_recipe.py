@@ -72,6 +72,12 @@ def test_overrides_reach_stages_and_top_level_keys_and_leave_the_document_alone(
     assert GOOD["stages"][0] == {"distill": {"epochs": 3}}
 
 
+@pytest.mark.parametrize(("written", "meant"), [("2:4", "2:4"), ("'1:4'", "1:4"), ("1:16", "1:16")])
+def test_a_pattern_needs_no_quotes(written, meant):
+    recipe = parse_recipe(apply_overrides(GOOD, [f"prune.pattern={written}"]), where="r.yaml")
+    assert recipe.stages[1].pattern == meant
+
+
 @pytest.mark.parametrize(
     "override", ["distill.epochs", "=3", "distill..x=1", "data.path.x=1", "distill.epochs=[1"]
 )

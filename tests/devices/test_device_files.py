@@ -144,7 +144,9 @@ def test_unknown_device_names_the_nearest(name: str, hint: str) -> None:
         ("opset_export: 17", "opset_export: 25", r"opset_export must lie between"),
         ("runtime: onnxruntime", "runtime: tensorrt", r"scheme must be s8s8"),
         ("cores: 4", "cores: [", r"line \d+: not YAML"),
-        ("name: my-board", "name: ../my", r"name: .*got '\.\./my'"),
+        ("name: my-board", "name: ../my", r"name: not a name; got '\.\./my'; allowed: small letters, digits"),
+        ('runtime_version: "1.22"', "runtime_version: 1.20x", r"runtime_version: not a version; got '1.20x'"),
+        ('runtime_version: "1.22"', "runtime_version: 1.20", r"not a text; got 1.2; write it in quotes"),
     ],
 )
 def test_a_wrong_file_is_one_line_with_key_value_and_what_is_allowed(
