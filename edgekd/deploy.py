@@ -15,6 +15,7 @@ from edgekd.baselines import Baselines, baseline_facts
 from edgekd.data.source import Dataset, Progress
 from edgekd.deploy_blocks import require_runtime, weight_only_facts, weight_only_stage
 from edgekd.deploy_checks import parity_facts, quantization_facts, sparsity_facts
+from edgekd.deploy_exchange import offer_exchange
 from edgekd.deploy_measure import measure_deployed
 from edgekd.device import DeviceSpec, check_operators, check_opset
 from edgekd.errors import RecipeError, fault
@@ -124,4 +125,7 @@ def deploy(
         "baseline": baseline_facts(baselines, out),
     }  # fmt: skip
     measure_deployed(entry, path, baselines, recipe, spec, progress)
+    if isinstance(model, QuantizedModel):
+        offer_exchange(entry, path, model, example, recipe=recipe, spec=spec, data=data, preprocess=preprocess,
+                       progress=progress)  # fmt: skip
     return DeployFacts.model_validate(entry)

@@ -39,12 +39,12 @@ class ExchangeFacts(BaseModel):
 def exchange_sentence(found: ExchangeFacts) -> str:
     """One line for people: what, how much and how known, what it does not say, how to have it."""
     names = [f"{_NAMES.get(name, name)} ({count})" for name, count in found.activations.items()]
-    gain = ratio(found.speedup)
+    gain = f"{ratio(found.speedup)} as fast"
     if found.interval is not None:
         gain += f", {span(*found.interval)} over rounds"
     before, after = (milliseconds(value, found.kind) for value in (found.deployed_ms, found.exchanged_ms))
     return (
-        f"{listing(names)} cost time in integers. With {_NAMES.get(found.instead, found.instead)} instead this network "
-        f"takes {after} for {before} ({gain}; {found.kind}, {plural(found.threads, 'thread')}). Its accuracy is not "
-        f"known: training has to make up for it, so nothing was exchanged. To try it: {found.setting}"
+        f"{listing(names)} cost time in integers. With {_NAMES.get(found.instead, found.instead)} in their place this "
+        f"network takes {after} and not {before} ({gain}; {found.kind}, {plural(found.threads, 'thread')}). Accuracy: "
+        f"not known, training has to make up for it; so nothing was exchanged. To try it: {found.setting}"
     )
