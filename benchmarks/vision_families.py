@@ -10,23 +10,23 @@ classifier is fitted by least squares, to other pictures than those that judge. 
 Agreement: the file's top-1 against two simulations in torch, fake-quant (what training sees) and the integers of
 the runtime to the last bit (:mod:`edgekd.quant.exact`). A random network enlarges one value that was rounded the
 other way until the answer differs, so the first says more about the network than about the file.
-Latency: one thread, both files in processes of their own, rounds interleaved.
+Latency: one thread, both files in processes of their own, rounds interleaved. With ``--substitute relu`` the
+integer files have other activations, the fp32 file keeps its own; the result has a file of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from conditions import write
+from conditions import RESULTS, write
+from family_exchange import OWN, asked, beside_own, exchanged, mean
 from photos import photos
 from torch import nn
 
@@ -36,7 +36,6 @@ from edgekd.export.coverage import check_coverage
 from edgekd.export.parity import parity
 from edgekd.export.sparsity import check_sparsity
 from edgekd.export.write import ExportedFile, export_float, export_quantized
-from edgekd.models.calls import record_calls
 from edgekd.models.reparametrize import reparametrize
 from edgekd.models.torchvision_shim import ensure_torchvision_ops
 from edgekd.profiles import measure
@@ -45,7 +44,6 @@ from edgekd.prune.apply import prune
 from edgekd.quant.exact import ExactTwin
 from edgekd.quant.qat import QuantizedModel, prepare_qat
 from edgekd.quant.schemes import get_scheme
-from edgekd.quant.substitute import substitute
 from edgekd.variants import INT8, Variant, choose, write_variants
 
 CONVOLUTIONS = (
@@ -81,11 +79,11 @@ def main() -> None:
         "--substitute",
         nargs="*",
         default=[],
-        metavar="OLD=NEW",
-        help="quantize.substitute, such as silu=relu",
+        metavar="NEW or OLD=NEW",
+        help="activations exchanged where a network has them: relu for all, or silu=hardswish gelu=relu",
     )
     parser.add_argument("--keep", type=Path, help="a folder for the ONNX files")
-    parser.add_argument("--name", default="vision-families-1-thread", help="of the result file")
+    parser.add_argument("--name", help="of the result file")
     options = parser.parse_args()
     torch.set_num_threads(1)
     ensure_torchvision_ops()
@@ -101,14 +99,16 @@ def main() -> None:
         "int8": mean([row["speedup"] for row in rows.values() if "speedup" in row]),
         "deployed": mean([row["deployed"]["speedup"] for row in rows.values() if "deployed" in row]),
     }
-    write(options.name, {"geometric_mean_speedup": means, "models": rows})
+    result: dict[str, Any] = {"geometric_mean_speedup": means, "models": rows}
+    name = options.name or OWN
+    if options.substitute:
+        name = options.name or f"{OWN}-exchanged"
+        result |= {"substitute": asked(options.substitute), "beside_own": beside_own(rows, RESULTS)}
+    write(name, result)
     print(json.dumps(means))
+    if options.substitute:
+        print(json.dumps(result["beside_own"]))
     print(table(rows))
-
-
-def mean(ratios: list[float]) -> float | None:
-    """Geometric."""
-    return math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else None
 
 
 def one(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def one(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         reparametrize(model, seen[:2])
         masks = list(prune(model, PATTERN).layers)
         if options.substitute:
-            row["substituted"] = exchange(model, seen[:2], options.substitute)
+            row["substituted"] = exchanged(model, seen[:2], options.substitute)
         row["fp32_export_s"] = round(time.perf_counter() - start, 1)
         start = time.perf_counter()
         quantized = prepare_qat(model, seen[:2], get_scheme("u8s8"))
@@ -170,14 +170,6 @@ def one(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     except (EdgeKDError, RuntimeError) as error:
         row["error"] = f"{type(error).__name__}: {error}"
     return row
-
-
-def exchange(model: nn.Module, example: torch.Tensor, wanted: list[str]) -> dict[str, int]:
-    """Activations of ``model`` exchanged where it has them: how many of each. Its fp32 file keeps its own."""
-    used = {call.op for call in record_calls(model, example).calls}
-    pairs = dict(pair.split("=") for pair in wanted)
-    found = substitute(model, example, {old: new for old, new in pairs.items() if old in used})
-    return dict(Counter(found.exchanged.values()))
 
 
 def build(
