@@ -65,7 +65,7 @@ class _ExactMode(FakeQuantMode):
         found: Tensor = self.quantized(INPUT, x)
         return found
 
-    def _rounding(self, range_site: Site) -> Callable[[Tensor], Tensor]:
+    def _rounding(self, range_site: Site, *, follow: bool = True) -> Callable[[Tensor], Tensor]:
         scale, low, high, _ = self._grid(range_site)
         # QuantizeLinear divides; the product with 1 / scale is another number.
         return lambda value: (value.float() / scale).clamp_(low, high).round_().mul_(scale)

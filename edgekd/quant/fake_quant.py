@@ -112,13 +112,16 @@ class ActivationQuantizer(nn.Module):
                 return self._differentiable()[0]
         return self.numbers()[0]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, follow: bool = True) -> Tensor:
+        """Args:
+        follow: whether ``x`` moves an averaged range.
+        """
         if self.phase == "off":
             return x
         if self.phase == "observe":
             self._widen(x)
             return x
-        if self.phase == "train" and self.training and not self.learned:
+        if follow and self.phase == "train" and self.training and not self.learned:
             self._follow(x)
         qmin, qmax = self.scheme.activation_min, self.scheme.activation_max
         if self.learned and self.phase == "train" and torch.is_grad_enabled():

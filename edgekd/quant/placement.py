@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from edgekd.models.calls import Call, CallGraph, Site
+from edgekd.quant.joined import join_ranges
 from edgekd.quant.regions import Regions, cut_regions
 
 WEIGHTED = frozenset({"conv2d", "linear"})
@@ -94,6 +95,16 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = (), style: 
         wanted.update(root.values())
     for value in list(wanted):
         root.setdefault(value, value)
+    joined = join_ranges(
+        graph,
+        root,
+        wanted - set(graph.result),
+        integer=lambda call: call in integer_calls and (regions is None or call.index in regions.integer),
+        source=lambda value: _source(graph, value),
+        bounds=lambda value: _clips(graph, value),
+    )
+    limits_of = {together: limits for together, limits in joined.values() if limits is not None}
+    root = {value: joined[kept][0] if kept in joined else kept for value, kept in root.items()}
     # The logits stay float: the last integer kernel writes them directly, at no cost in accuracy.
     points = {
         _site(graph, value): _site(graph, root[value])
@@ -116,7 +127,7 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = (), style: 
     bounds = {
         _site(graph, value): limits
         for value in sorted(set(root.values()))
-        if (producer := graph.producer(value)) is not None and (limits := _bounds(producer)) is not None
+        if (limits := limits_of.get(value) or _clips(graph, value)) is not None
     }
     bounds |= dict.fromkeys(gates, (0.0, 1.0))
     entries = {site: _site(graph, root[value]) for site, value in readers.items()}
@@ -173,6 +184,11 @@ def _within_regions(graph: CallGraph, regions: Regions) -> tuple[set[int], dict[
 def gate_of(site: Site) -> Site:
     """Where the gate inside a SiLU or HardSwish at ``site`` is quantized."""
     return Site(site.module, f"{site.op}_gate", site.nth)
+
+
+def _clips(graph: CallGraph, value: int) -> tuple[float, float] | None:
+    producer = graph.producer(value)
+    return None if producer is None else _bounds(producer)
 
 
 def _bounds(call: Call) -> tuple[float, float] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,10 +36,11 @@ class FakeQuantMode(CallMode):
         range_site = self._points.get(site)
         if range_site is None:
             return value
-        return self._rounded(range_site, value)
+        # Parts of a concatenation do not tell its range: their own would pull a moving average to theirs.
+        return self._rounded(range_site, value, follow=site == range_site or range_site not in self._points)
 
-    def _rounded(self, range_site: Site, value: Any) -> Any:
-        rounding = self._rounding(range_site)
+    def _rounded(self, range_site: Site, value: Any, *, follow: bool = True) -> Any:
+        rounding = self._rounding(range_site, follow=follow)
         self._silent += 1  # the simulation's own tensor calls are not calls of the network
         try:
             if isinstance(value, (tuple, list)):
@@ -47,8 +49,9 @@ class FakeQuantMode(CallMode):
         finally:
             self._silent -= 1
 
-    def _rounding(self, range_site: Site) -> Callable[[Tensor], Tensor]:
-        return self._owner.quantizers[range_key(range_site)]
+    def _rounding(self, range_site: Site, *, follow: bool = True) -> Callable[[Tensor], Tensor]:
+        quantizer = self._owner.quantizers[range_key(range_site)]
+        return quantizer if follow else partial(quantizer, follow=False)
 
     def on_call(self, site: Site, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         entry = self._owner.placement.entries.get(site)
