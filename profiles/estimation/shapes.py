@@ -24,6 +24,8 @@ _CANNOT_EVALUATE = (
     RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError
 )  # fmt: skip
 _STANDARD = ("", "ai.onnx")
+# Of these onnx knows no shape in every opset, or not of all outputs: it is the first input's.
+_AS_FIRST = ("Dropout", "GroupNormalization", "MeanVarianceNormalization")
 _UNREPEATABLE = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial")
 
 
@@ -120,6 +122,8 @@ class Inference:
 
     def _complete(self, proto: Any, output: str, kind: Any, spot: str) -> tuple[tuple[int, ...], int]:
         tensor = kind.tensor_type if kind is not None else None
+        if (tensor is None or not tensor.HasField("shape")) and proto.op_type in _AS_FIRST:
+            tensor = (kind := self._kinds[proto.input[0]]).tensor_type
         if tensor is None or not tensor.HasField("shape"):
             what = f"the shape of what {proto.op_type} writes is not known"
             raise ModelFileError(fault(spot, what, fix="export the network without it"))

@@ -114,3 +114,14 @@ def test_a_product_of_two_vectors(write_onnx: WriteOnnx) -> None:
     path = write_onnx("(float[3] x, float[3] z) => (float y)", "y = MatMul (x, z)")
     (only,) = read_workload(path, batch=3).operators
     assert (only.family, only.macs) == ("attention", 3)
+
+
+def test_a_shape_that_onnx_does_not_infer_is_the_inputs(write_onnx: WriteOnnx) -> None:
+    """onnx infers none for a dropout's mask, nor for some functions."""
+    signature = "(float[1,8,6,6] x) => (float[1,8,6,6] y)"
+    nodes = "d, mask = Dropout (x) n = GroupNormalization <num_groups = 2> (d, s, b) y = Relu (n)"
+    eight = np.ones(8, np.float32)
+    found = read_workload(write_onnx(signature, nodes, {"s": eight, "b": eight}, opset=21)).operators
+    assert [(entry.op, entry.output_elements) for entry in found] == [
+        ("GroupNormalization", 288), ("Relu", 288),
+    ]  # fmt: skip
