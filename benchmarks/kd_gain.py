@@ -58,8 +58,7 @@ def main() -> None:
                     scheme="u8s8", accelerator=accelerator,
                 )  # fmt: skip
                 told: Teacher | None = teacher_for(settings, context)
-                fit(student.module, settings, stage="distill", data=data, preprocess=student.preprocess, teacher=told,
-                    seed=seed, folder=context.folder, accelerator=accelerator)  # fmt: skip
+                fit(student.module, settings, context.training(told))
                 logits = torch_logits(student.module, data.test, student.preprocess, accelerator.device)
                 top1[arm].append(score(logits, data.test, None)["top1"])
                 print(f"seed {seed}, {arm}: {100 * top1[arm][-1]:.2f} %", flush=True)

@@ -23,6 +23,7 @@ from edgekd.recipe import DataRecipe, InputRecipe
 from edgekd.recipe_file import shipped_recipes
 from edgekd.recipe_stages import AugmentRecipe, ObjectiveRecipe, TrainRecipe
 from edgekd.train import fit
+from edgekd.training import Training
 
 
 def main() -> None:
@@ -80,8 +81,9 @@ def bare(loaded, data, recipe) -> float:
 
 def ours(loaded, data, recipe) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        result = fit(loaded.module, recipe, stage="bench", data=data, preprocess=loaded.preprocess, teacher=None,
-                     seed=0, folder=Path(folder), accelerator=Accelerator(cpu=True))  # fmt: skip
+        training = Training(stage="bench", data=data, preprocess=loaded.preprocess, seed=0,
+                            folder=Path(folder), accelerator=Accelerator(cpu=True))  # fmt: skip
+        result = fit(loaded.module, recipe, training)
     return result.history[0].samples_per_second
 
 

@@ -37,9 +37,7 @@ def main() -> None:
                 preprocess=student.preprocess, teacher=teacher.module, classes=10, seed=0, scheme="u8s8",
                 accelerator=Accelerator(cpu=True),
             )  # fmt: skip
-            found = fit(student.module, recipe, stage="distill", data=data, preprocess=student.preprocess,
-                        teacher=teacher_for(recipe, context), seed=0, folder=context.folder,
-                        accelerator=context.accelerator)  # fmt: skip
+            found = fit(student.module, recipe, context.training(teacher_for(recipe, context)))
         result[name] = [{"teacher_seconds": e.teacher_seconds, "seconds": e.seconds} for e in found.history]
     first, second = result["cache"]
     share = [e["teacher_seconds"] / e["seconds"] for e in (first, second)]

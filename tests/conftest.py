@@ -147,6 +147,7 @@ def digits_teacher(nets: Path) -> str:
     from edgekd.recipe import DataRecipe, InputRecipe
     from edgekd.recipe_stages import AugmentRecipe, ObjectiveRecipe, TrainRecipe
     from edgekd.train import fit
+    from edgekd.training import Training
 
     data = open_data(DataRecipe(path="builtin:digits"), base=nets)
     spec = "torch:nets.py:teacher"
@@ -158,10 +159,11 @@ def digits_teacher(nets: Path) -> str:
     recipe = TrainRecipe(
         epochs=6, batch_size=32, lr=1e-2, augment=AugmentRecipe(hflip=0.0), objectives={"ce": ObjectiveRecipe()}
     )  # fmt: skip
-    result = fit(
-        loaded.module, recipe, stage="teacher", data=data, preprocess=loaded.preprocess, teacher=None, seed=0,
-        folder=nets / "training", accelerator=Accelerator(cpu=True),
+    training = Training(
+        stage="teacher", data=data, preprocess=loaded.preprocess, seed=0, folder=nets / "training",
+        accelerator=Accelerator(cpu=True),
     )  # fmt: skip
+    result = fit(loaded.module, recipe, training)
     assert max(epoch.val_metric for epoch in result.history) > 0.93
     import safetensors.torch
 

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from edgekd.data.loader import eval_loader
 from edgekd.data.source import Dataset, Progress, Split
+from edgekd.distill.teacher import Teacher
 from edgekd.preprocess_text import AnyPreprocess
+from edgekd.training import Training
 
 
 @dataclass
@@ -50,6 +52,16 @@ class StageContext:
     def example(self) -> Tensor:
         """Two samples on the CPU, zeros or valid token ids: structure depends on shapes alone."""
         return torch.from_numpy(self.preprocess.example(2))
+
+    def training(
+        self, teacher: Teacher | None, *, stage: str | None = None, folder: Path | None = None
+    ) -> Training:
+        """What this stage trains with; a stage that trains several times names each and gives it a folder."""
+        return Training(
+            stage=stage or self.name, data=self.data, preprocess=self.preprocess, seed=self.seed,
+            folder=folder or self.folder, accelerator=self.accelerator, teacher=teacher,
+            workers=self.workers, progress=self.progress,
+        )  # fmt: skip
 
     def calibration(self, samples: int) -> list[Tensor]:
         """Batches of up to ``samples`` training samples, spread evenly, as the deployed model sees them."""

@@ -60,11 +60,8 @@ class Cutting:
         folder: Path,
     ) -> FitResult:
         """The recipe's training, with the run's teacher or the network as it was before the cut."""
-        return fit(
-            model, recipe, stage=stage, data=context.data, preprocess=context.preprocess,
-            teacher=teacher_for(recipe, context, dense), seed=context.seed, folder=folder,
-            accelerator=context.accelerator, workers=context.workers, progress=context.progress,
-        )  # fmt: skip
+        teacher = teacher_for(recipe, context, dense)
+        return fit(model, recipe, context.training(teacher, stage=stage, folder=folder))
 
     def outcome_facts(
         self,

@@ -27,11 +27,7 @@ class Distill:
 
     def apply(self, model: nn.Module, context: StageContext) -> StageOutcome:
         exchanged = exchange(model.cpu(), context.example, self.recipe.substitute)
-        result = fit(
-            model, self.recipe, stage=context.name, data=context.data, preprocess=context.preprocess,
-            teacher=teacher_for(self.recipe, context), seed=context.seed, folder=context.folder,
-            accelerator=context.accelerator, workers=context.workers, progress=context.progress,
-        )  # fmt: skip
+        result = fit(model, self.recipe, context.training(teacher_for(self.recipe, context)))
         facts: dict[str, Any] = {"best_epoch": result.best_epoch, "criterion": result.criterion}
         if self.recipe.substitute:
             facts["substituted"] = exchanged.to_json()

@@ -50,11 +50,7 @@ class Prune:
             model, recipe.pattern, saliency=recipe.saliency, calibration=calibration, mask=recipe.mask,
             exclude=recipe.exclude, sr_ste_decay=recipe.sr_ste_decay, permutation=permutation,
         )  # fmt: skip
-        result = fit(
-            model, recipe, stage=context.name, data=context.data, preprocess=context.preprocess,
-            teacher=teacher_for(recipe, context, dense), seed=context.seed, folder=context.folder,
-            accelerator=context.accelerator, workers=context.workers, progress=context.progress,
-        )  # fmt: skip
+        result = fit(model, recipe, context.training(teacher_for(recipe, context, dense)))
         freeze_masks(model)
         facts = {"prune": asdict(report), "best_epoch": result.best_epoch, "criterion": result.criterion}
         notes = [f"{name} stays dense: {reason}" for name, reason in report.skipped]

@@ -42,12 +42,8 @@ class Quantize:
             frozen = step >= self.recipe.freeze_after * total
             quantized.set_phase("frozen" if frozen else "train")
 
-        result = fit(
-            quantized, self.recipe, stage=context.name, data=context.data, preprocess=context.preprocess,
-            teacher=teacher_for(self.recipe, context), seed=context.seed, folder=context.folder,
-            accelerator=context.accelerator, workers=context.workers, progress=context.progress,
-            on_step=freeze_late,
-        )  # fmt: skip
+        training = context.training(teacher_for(self.recipe, context))
+        result = fit(quantized, self.recipe, training, on_step=freeze_late)
         quantized.set_phase("frozen")
         device = next(quantized.parameters()).device
         few = [batch.to(device) for batch in calibration[:_DIAGNOSED]]

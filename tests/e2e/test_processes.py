@@ -66,6 +66,7 @@ from edgekd.recipe import DataRecipe, InputRecipe
 from edgekd.recipe_stages import AugmentRecipe, ObjectiveRecipe, TrainRecipe
 from edgekd.schedule import open_accelerator
 from edgekd.train import fit
+from edgekd.training import Training
 import safetensors.torch
 
 nets, out = Path(sys.argv[1]), Path(sys.argv[2])
@@ -76,8 +77,8 @@ torch.manual_seed(0)
 loaded = resolve_model("torch:nets.py:student", classes=10, input=InputRecipe(), base=nets, where="t", role="student")
 loaded.module.requires_grad_(True)
 recipe = TrainRecipe(epochs=3, batch_size=16, lr=1e-2, objectives={"ce": ObjectiveRecipe()}, ema_decay=0.9)
-fit(loaded.module, recipe, stage="distill", data=data, preprocess=loaded.preprocess, teacher=None, seed=0,
-    folder=out / "work", accelerator=accelerator)
+fit(loaded.module, recipe, Training(stage="distill", data=data, preprocess=loaded.preprocess, seed=0,
+    folder=out / "work", accelerator=accelerator))
 safetensors.torch.save_file(loaded.module.state_dict(), out / f"{accelerator.process_index}.safetensors")
 """
 

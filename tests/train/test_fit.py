@@ -15,6 +15,7 @@ from edgekd.recipe import DataRecipe, InputRecipe
 from edgekd.recipe_stages import AugmentRecipe, ObjectiveRecipe, TrainRecipe
 from edgekd.schedule import learning_rate
 from edgekd.train import FitResult, fit
+from edgekd.training import Training
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +33,14 @@ def student(nets):
 
 
 def run(
-    nets, data, folder: Path, recipe: TrainRecipe, teacher=None, loaded=None, **more
+    nets, data, folder: Path, recipe: TrainRecipe, teacher=None, loaded=None, seed=3, **more
 ) -> tuple[FitResult, dict]:
     loaded = loaded or student(nets)
-    result = fit(
-        loaded.module, recipe, stage="distill", data=data, preprocess=loaded.preprocess, teacher=teacher, seed=3,
-        folder=folder, accelerator=Accelerator(cpu=True), **more,
+    training = Training(
+        stage="distill", data=data, preprocess=loaded.preprocess, teacher=teacher, seed=seed, folder=folder,
+        accelerator=Accelerator(cpu=True),
     )  # fmt: skip
+    result = fit(loaded.module, recipe, training, **more)
     return result, {k: v.clone() for k, v in loaded.module.state_dict().items()}
 
 
@@ -82,10 +84,8 @@ def test_a_run_killed_between_epochs_ends_in_the_same_bytes(nets, data, tmp_path
 def test_another_seed_gives_other_weights(nets, data, tmp_path):
     recipe = TrainRecipe(epochs=1, batch_size=64, objectives=CE)
     _, one = run(nets, data, tmp_path / "a", recipe)
-    loaded = student(nets)
-    fit(loaded.module, recipe, stage="distill", data=data, preprocess=loaded.preprocess, teacher=None, seed=4,
-        folder=tmp_path / "b", accelerator=Accelerator(cpu=True))  # fmt: skip
-    assert not same(one, loaded.module.state_dict())
+    _, other = run(nets, data, tmp_path / "b", recipe, seed=4)
+    assert not same(one, other)
 
 
 def test_nan_loss_stops_with_step_and_sample_ids(nets, data, tmp_path):
