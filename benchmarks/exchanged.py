@@ -41,7 +41,8 @@ def run(document: dict[str, Any], out: Path, seed: int, options: argparse.Namesp
         "export": {"choose": "as-trained", "parity_samples": 1000},
         "profile": {"rounds": 1, "runs": 5, "warmup": 1},
     }
-    compress(parse_recipe(document, where=out.name), out, base=HERE, resume=True)
+    if not (out / "report.json").exists():
+        compress(parse_recipe(document, where=out.name), out, base=HERE, resume=True)
     report = json.loads((out / "report.json").read_text())
     entry: dict[str, Any] = report["deploy"][0]
     return entry
