@@ -17,11 +17,13 @@ from edgekd.errors import ModelFileError, fault
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _INTEGER_OPERATORS = frozenset(
-    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeMatMul"}
+    {"QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeMatMul"}
     | {"QLinearConv", "QLinearMatMul", "QLinearAdd", "QGemm"}
     | {"ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"}
 )
-_FLOAT, _FLOAT16, _BFLOAT16 = 1, 10, 16  # TensorProto.DataType
+_FLOAT, _FLOAT16, _BFLOAT16, _UINT4, _INT4 = 1, 10, 16, 21, 22  # TensorProto.DataType
+# Integers as weights alone, in blocks of as many bits as its attribute ``bits`` says; 4 where it is left out.
+_BLOCKS = "MatMulNBits"
 _FIX = "copy or export the file again"
 
 
@@ -74,6 +76,7 @@ def _summarise(view: memoryview, size: int) -> OnnxSummary:
     operators: Counter[str] = Counter()
     external: set[str] = set()
     weights: Counter[int] = Counter()
+    bits: Counter[int] = Counter()
     graphs = 0
     for number, value in message_fields(view):
         if number == 8:  # opset_import
@@ -85,17 +88,36 @@ def _summarise(view: memoryview, size: int) -> OnnxSummary:
             graphs += 1
             for inner, place in fields_inside(view, value):
                 if inner == 1:  # node
-                    operators.update(
-                        text_of(view, text) for key, text in fields_inside(view, place) if key == 4
-                    )
+                    found = [text_of(view, text) for key, text in fields_inside(view, place) if key == 4]
+                    operators.update(found)
+                    if _BLOCKS in found:
+                        bits[_bits(view, place)] += 1
                 elif inner == 5:  # initializer
                     _count_weights(view, place, weights, external)
     if graphs != 1:
         raise _NotAMessage
-    precision = "fp16" if weights[_FLOAT16] + weights[_BFLOAT16] > weights[_FLOAT] else "fp32"
-    if _INTEGER_OPERATORS & set(operators):
-        precision = "int8"
+    precision = _precision(operators, weights, bits)
     return OnnxSummary(opset, operators, precision, size, tuple(sorted(external)))
+
+
+def _precision(operators: Counter[str], weights: Counter[int], bits: Counter[int]) -> str:
+    if _INTEGER_OPERATORS & set(operators):
+        return "int8"
+    if bits:
+        return f"int{bits.most_common(1)[0][0]} weights"
+    if "DequantizeLinear" in operators:
+        return "int4 weights" if weights[_UINT4] + weights[_INT4] else "int8 weights"
+    return "fp16" if weights[_FLOAT16] + weights[_BFLOAT16] > weights[_FLOAT] else "fp32"
+
+
+def _bits(view: memoryview, node: Any) -> int:
+    """Of a node in blocks. AttributeProto: name 1, integer 3."""
+    for number, place in fields_inside(view, node):
+        if number == 5:
+            entry = dict(fields_inside(view, place))
+            if 1 in entry and text_of(view, entry[1]) == "bits":
+                return _number(entry.get(3, 0))
+    return 4
 
 
 def _count_weights(view: memoryview, place: Any, weights: Counter[int], external: set[str]) -> None:

@@ -45,7 +45,8 @@ def estimate(
         device: a name, a device file, or a description. What its facts do not say is taken from its kind of
             core and memory, and said in the notes.
         runtime: ``onnxruntime``, ``tensorrt``, ``tflite`` or ``ncnn``; None = the device's.
-        precision: ``fp32``, ``fp16`` or ``int8``; None = the file's, or what the runtime makes of it.
+        precision: ``fp32``, ``fp16`` or ``int8``; None = the file's, or what the runtime makes of it. A file whose
+            weights alone are integers is priced in floating point and called ``int4 weights``.
         threads: None = all cores that share work evenly. A GPU runtime does not read it.
         power_mode: None = the highest clocks of the device's facts.
         batch: samples per inference, where the file leaves it open.
@@ -83,6 +84,8 @@ def estimate_workload(
     """:func:`estimate` for a network that is known by its operators and stands in no file."""
     hardware = read_hardware(spec, mode)
     wanted = choose_precision(precision, workload.precision, spec, hardware, engine)
+    # Integers as weights alone: computed in floating point, called by what the file is.
+    called = workload.precision if precision is None and workload.precision.endswith(" weights") else wanted
     table = op_table(workload.operators)
     crew = choose_threads(threads, hardware, engine)
     fit = fitted("gpu" if engine.gpu else "cpu")
@@ -92,7 +95,7 @@ def estimate_workload(
     kind = network_kind(table)
     style = hardware.gpu.kind.generation if engine.gpu and hardware.gpu else hardware.style
     known = offset is not None
-    found = range_of(fit, engine, style=style, precision=wanted, kind=kind, known_board=known)
+    found = range_of(fit, engine, style=style, precision=called, kind=kind, known_board=known)
     factor = math.exp(offset or 0.0)
     point = float(seconds.total.sum()) * factor * 1000
     return LatencyEstimate(
@@ -101,7 +104,7 @@ def estimate_workload(
         runtime_version=spec.runtime_version if engine.name == spec.runtime else "",
         threads=1 if engine.gpu else crew,
         batch=1,
-        precision=wanted,
+        precision=called,
         p50_ms=point,
         low_ms=point * found.low,
         high_ms=point * found.high,
@@ -112,7 +115,7 @@ def estimate_workload(
         operators=_operators(workload.operators, seconds, factor),
         notes=(
             *workload.notes,
-            *notes_of(spec, hardware, engine, mode, wanted, kind, found, asked=precision),
+            *notes_of(spec, hardware, engine, mode, called, kind, found, asked=precision),
         ),
         inputs=workload.inputs,
     )

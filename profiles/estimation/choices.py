@@ -31,6 +31,8 @@ def choose_precision(
     if engine.gpu and gpu is None:
         fix = "write gpu_arch, cuda_cores and gpu_clock_max into its facts"
         raise DeviceError(fault(spot, f"has no GPU that {engine.name} could use", fix=fix))
+    if of_file.endswith(" weights"):
+        of_file = "fp32"  # what the products are computed in
     chosen = wanted or of_file
     if wanted is None and of_file == "fp32" and halves_by_itself(hardware, engine):
         chosen = "fp16"

@@ -76,7 +76,7 @@ def op_table(operators: Sequence[Operator], counts: Sequence[int] | None = None)
         macs=macs,
         inputs=column([op.input_elements for op in operators]),
         outputs=outputs,
-        weights=column([op.weight_elements for op in operators]),
+        weights=column([_weights(op) for op in operators]),
         rows=np.maximum(1.0, outputs / (columns * groups)),
         columns=columns,
         depth=np.maximum(1.0, macs / np.maximum(1.0, outputs)),
@@ -87,6 +87,11 @@ def op_table(operators: Sequence[Operator], counts: Sequence[int] | None = None)
         half=flags([op.element_bytes == 2 for op in operators]),
         count=column(counts or [1] * len(operators)),
     )
+
+
+def _weights(op: Operator) -> float:
+    """Blocks of 4 or 8 bits are read as they are stored: what they weigh in elements of 4 bytes."""
+    return op.weight_bytes / 4 if op.op == "MatMulNBits" else op.weight_elements
 
 
 def _family(op: Operator) -> int:

@@ -117,7 +117,7 @@ class Workload:
 
     Attributes:
         operators: in the file's order. Empty when only totals are known.
-        precision: of the file: ``fp32``, ``fp16`` or ``int8`` (some operators may stay float).
+        precision: of the file: ``fp32``, ``fp16``, ``int8`` (some operators may stay float), ``int4 weights``.
         inputs: shape of each input, batch first.
         opset: of the file; 0 where the table does not come from one.
         totals: ``macs`` and ``weights`` where no operators are known, else empty.

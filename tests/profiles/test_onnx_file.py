@@ -46,6 +46,32 @@ def test_quantized_operators_make_it_int8(tmp_path: Path) -> None:
     assert (summary.precision, summary.opset) == ("int8", 17)
 
 
+@pytest.mark.parametrize(
+    ("node", "precision"),
+    [
+        (
+            "y = com.microsoft.MatMulNBits <K = 32, N = 16, bits = 4, block_size = 32> (x, w, s)",
+            "int4 weights",
+        ),
+        (
+            "y = com.microsoft.MatMulNBits <K = 32, N = 16, bits = 8, block_size = 32> (x, w, s)",
+            "int8 weights",
+        ),
+        ("y = com.microsoft.MatMulNBits <K = 32, N = 16, block_size = 32> (x, w, s)", "int4 weights"),
+        ("f = DequantizeLinear (w, s) y = MatMul (x, f)", "int8 weights"),
+        ("q = QuantizeLinear (x, s, z) f = DequantizeLinear (q, s, z) y = MatMul (f, w)", "int8"),
+    ],
+)
+def test_integers_as_weights_alone_are_called_so(tmp_path: Path, node: str, precision: str) -> None:
+    text = f'<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]> net (float[5,32] x) => (y) {{ {node} }}'
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((32, 16), np.uint8), "w"))
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1), "s"))
+    model.graph.initializer.append(numpy_helper.from_array(np.uint8(0), "z"))
+    onnx.save(model, tmp_path / "w.onnx")
+    assert read_summary(tmp_path / "w.onnx").precision == precision
+
+
 def test_external_data_count_towards_the_size_and_must_be_there(make_onnx: MakeOnnx) -> None:
     path = make_onnx(external=True)
     data = path.with_name("tiny.onnx.data")
