@@ -20,12 +20,6 @@ from edgekd.machine_speed import Speed, remember, speed_facts
 FOLDER = Path(__file__).parents[2] / "devices"
 
 
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("EDGEKD_CACHE", str(tmp_path / "cache"))
-
-
 def printed(renderable: Any, width: int) -> list[str]:
     console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(renderable)

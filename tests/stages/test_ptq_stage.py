@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from accelerate import Accelerator
 from torch import nn
 
 from edgekd.data.open import open_data
@@ -25,14 +24,10 @@ from edgekd.stages.quantize import Quantize
 
 
 @pytest.fixture
-def context(nets, digits_teacher, tmp_path):
-    data = open_data(DataRecipe(path="builtin:digits", max_train=512), base=nets)
-    teacher = resolve_model(digits_teacher, classes=10, input=InputRecipe(), base=nets, where="t")
-    return StageContext(
-        name="quantize", folder=tmp_path / "stage", cache_folder=tmp_path / "cache", data=data,
-        preprocess=teacher.preprocess, teacher=None, classes=10, seed=0, scheme="u8s8",
-        accelerator=Accelerator(cpu=True), workers=0,
-    )  # fmt: skip
+def context(context: StageContext) -> StageContext:
+    """The room's, without a teacher: nothing is trained here. Calibration has more to choose from."""
+    data = open_data(DataRecipe(path="builtin:digits", max_train=512), base=context.folder)
+    return replace(context, name="quantize", data=data, teacher=None)
 
 
 @pytest.fixture
