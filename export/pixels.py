@@ -28,6 +28,9 @@ from edgekd.export.weights import PIXELS
 # multiply otherwise, looking up must weigh more than multiplying: that is so with few outputs.
 _MORE_PRODUCTS, _PRODUCTS_TIMES_OUTPUTS = 1.5, 96
 _MOST = 4  # more neighbours written at once never measured faster
+# Neighbours of one colour lie together as the image comes. So many bytes and fewer are moved as one number:
+# 150,528 bytes in 27 us by fours and 44 by themselves.
+_UNITS = 8
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Folding:
     wide, written: neighbours read and written as one.
     kernel: width of the new window, in wide pixels.
     pads: wide pixels left and right of the image.
+    planes: the channels of a wide pixel are ordered by colour, not by neighbour.
     first: the image's column under the new window's first pixel, for the first output.
     """
 
@@ -43,6 +47,7 @@ class Folding:
     written: int
     kernel: int
     pads: tuple[int, int]
+    planes: bool
     first: int
 
 
@@ -113,7 +118,8 @@ def _folding(classes: ChannelClasses, node: onnx.NodeProto, multiple: int) -> Fo
         products = kernel * wide * channels / (columns * math.ceil(channels / multiple) * multiple)
         if products > _MORE_PRODUCTS and products * outputs > _PRODUCTS_TIMES_OUTPUTS:
             return None
-        return Folding(wide, written, kernel, (-first, right), first * wide)
+        planes = wide <= _UNITS and channels % multiple != 0
+        return Folding(wide, written, kernel, (-first, right), planes, first * wide)
     return None
 
 
@@ -129,7 +135,8 @@ def _rewrite(classes: ChannelClasses, node: onnx.NodeProto, folding: Folding) ->
     stem = node.output[0]
     wide, values = f"{stem}_wide", f"{stem}_read"
     shape = [-1, height, width // folding.wide, channels * folding.wide]
-    for new in _seen_as(classes, dequantize.input[0], wide, shape):
+    source, moved = _by_colour(classes, dequantize.input[0], wide, channels, shape, folding)
+    for new in (*moved, *_seen_as(classes, source, wide, shape, moved=bool(moved))):
         graph.insert_before(node, new)
     graph.insert_before(
         node, helper.make_node("DequantizeLinear", [wide, *dequantize.input[1:]], [values], name=values)
@@ -169,7 +176,8 @@ def _rearrange(
             pixel, neighbour = divmod(stride * k - left + column - folding.first, folding.wide)
             spread[k, :, pixel, neighbour] = weight[..., column]
     # (written, outputs, kernel, wide, channels, taps) to (out, in, taps, kernel)
-    spread = spread.transpose(0, 1, 3, 4, 5, 2).reshape(
+    order = (0, 1, 4, 3, 5, 2) if folding.planes else (0, 1, 3, 4, 5, 2)
+    spread = spread.transpose(order).reshape(
         folding.written * outputs, folding.wide * channels, taps, folding.kernel
     )
     tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(spread), _marked(tensor.name)))
@@ -190,13 +198,35 @@ def _marked(name: str) -> str:
     return f"{name.removesuffix('_int8')}{PIXELS}_int8"
 
 
-def _seen_as(classes: ChannelClasses, source: str, target: str, shape: list[int]) -> list[onnx.NodeProto]:
+def _by_colour(
+    classes: ChannelClasses, source: str, target: str, channels: int, shape: list[int], folding: Folding
+) -> tuple[str, list[onnx.NodeProto]]:
+    """Nodes that put the neighbours of one colour behind those of the other, and what they write."""
+    if not folding.planes:
+        return source, []
+    apart = classes.graph.add_constant(
+        f"{target}_colours", np.array([-1, channels, shape[1], shape[2], folding.wide])
+    )
+    split, moved = f"{target}_split", f"{target}_moved"
+    return moved, [
+        helper.make_node("Reshape", [source, apart], [split], name=split),
+        helper.make_node("Transpose", [split], [moved], name=moved, perm=[0, 2, 3, 1, 4]),
+    ]
+
+
+def _seen_as(
+    classes: ChannelClasses, source: str, target: str, shape: list[int], *, moved: bool = False
+) -> list[onnx.NodeProto]:
     """Nodes that read the image ``source``, channels last, as one of ``shape``. Nothing is moved: the runtime
-    has these transpositions around its channels-last convolution, the other way."""
+    has these transpositions around its channels-last convolution, the other way.
+
+    Args:
+        moved: ``source`` has its channels last already.
+    """
     target_shape = classes.graph.add_constant(f"{target}_shape", np.array(shape))
     last, seen = f"{target}_last", f"{target}_seen"
     return [
-        helper.make_node("Transpose", [source], [last], name=last, perm=[0, 2, 3, 1]),
-        helper.make_node("Reshape", [last, target_shape], [seen], name=seen),
+        *([] if moved else [helper.make_node("Transpose", [source], [last], name=last, perm=[0, 2, 3, 1])]),
+        helper.make_node("Reshape", [source if moved else last, target_shape], [seen], name=seen),
         helper.make_node("Transpose", [seen], [target], name=target, perm=[0, 3, 1, 2]),
     ]
