@@ -53,7 +53,8 @@ class Substitutions:
             return ["no activation was exchanged: the network has none that the recipe names"]
         counts = Counter(self.exchanged.values())
         said = [
-            f"{count} activations were exchanged as the recipe asks: {what}" for what, count in counts.items()
+            f"{count} {'activation was' if count == 1 else 'activations were'} exchanged as the recipe asks: {what}"
+            for what, count in counts.items()
         ]
         if said and self.saved_us > 0:
             said[-1] += f" (estimated: {self.saved_us / 1e3:.2f} ms an inference less, on an AVX512 core)"

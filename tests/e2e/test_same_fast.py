@@ -50,8 +50,8 @@ def test_from_the_command_line(edgekd: Callable[..., Any], command: list[object]
     report = json.loads((out / "report.json").read_text())
     distilled = next(stage for stage in report["stages"] if stage["name"] == "distill")
     assert [note.partition(" (")[0] for note in distilled["notes"]] == [
-        "1 activations were exchanged as the recipe asks: silu -> relu",
-        "1 activations were exchanged as the recipe asks: gelu -> relu",
+        "1 activation was exchanged as the recipe asks: silu -> relu",
+        "1 activation was exchanged as the recipe asks: gelu -> relu",
     ]
     teacher = onnx.load(str(out / "baseline" / "teacher-fp32.onnx"))
     assert {"Sigmoid"} <= {node.op_type for node in teacher.graph.node}, "the teacher keeps its own"
