@@ -5,7 +5,9 @@ and round; an addition rounds after it has added the zero point. Both agree but 
 from the middle between two integers. That is one value in a million, but each such value moves later ones by a
 whole step, and a deep network that was never trained enlarges the difference until no layer's integers are the
 same (measured: MobileNetV2 with random weights, one value in 800,000 after the first layer, four in five after
-the last). So a file is compared with this arithmetic: what still differs then is a fault, not rounding.
+the last). So a file is compared with this arithmetic: what still differs then is a fault, not rounding. What
+stays float between the integers follows the runtime where its formula is known
+(:mod:`edgekd.quant.float_kernels`).
 
 Formulas: MLAS, ``requantize``, ``qladd``, ``qlmul``, ``qlgavgpool``; checked against ONNX Runtime 1.31 with AVX2
 and AVX512 over all pairs of bytes (``tests/quant/test_exact.py``). Scales are settled first
@@ -25,14 +27,14 @@ from edgekd.models.bake import stored_weight
 from edgekd.models.calls import Site
 from edgekd.quant.byte_kernels import Grid, product_x86, sum_x86
 from edgekd.quant.exact_plan import Kernel
+from edgekd.quant.exact_products import exact_products
 from edgekd.quant.fake_quant import WeightFakeQuant
+from edgekd.quant.float_kernels import FLOAT_KERNELS
 from edgekd.quant.kernels import MAX_BIAS
 from edgekd.quant.placement import INPUT, gate_of
 from edgekd.quant.qat import QuantizedModel
 from edgekd.quant.settle import grid_of, line_of, settle_scales
 from edgekd.quant.simulate import FakeQuantMode
-
-_FLOAT_EXACT = 2**24  # integers below are float32 numbers
 
 
 class ExactTwin(nn.Module):
@@ -73,7 +75,7 @@ class _ExactMode(FakeQuantMode):
     def on_call(self, site: Site, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         kernel = self._kernels.get(site)
         if kernel is None:
-            return super().on_call(site, func, args, kwargs)
+            return super().on_call(site, self._in_float(site, func), args, kwargs)
         entry = self._owner.placement.entries.get(site)
         if entry is not None:
             args = (self._rounded(entry, args[0]), *args[1:])
@@ -85,6 +87,21 @@ class _ExactMode(FakeQuantMode):
         if result is None:
             return super().on_call(site, func, args, kwargs)
         return self.quantized(site, result)
+
+    def _in_float(self, site: Site, func: Callable[..., Any]) -> Callable[..., Any]:
+        """``func``, in the runtime's order of additions where that is known."""
+        kernel = FLOAT_KERNELS.get(site.op)
+        if kernel is None:
+            return func
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            self._silent += 1
+            try:
+                return kernel(*args, **kwargs)
+            finally:
+                self._silent -= 1
+
+        return run
 
     def _computed(
         self, site: Site, kernel: Kernel, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -179,19 +196,3 @@ def _weight_scale(layer: nn.Module) -> Tensor | None:
             return step.scale(weight) if step.axis == 0 else None
         weight = step(weight)
     return None
-
-
-def exact_products(func: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor:
-    """``func`` of two tensors of integers, float64: in float32 parts whose sums stay exact, or in float64 at once."""
-    most = float(x.abs().max()) * float(weight.abs().flatten(1).sum(1).max())
-    if most < _FLOAT_EXACT:
-        return func(x, weight).double()
-    if (
-        weight.ndim == 4 and weight.shape[1] != x.shape[1]
-    ):  # grouped: a part of the channels is no convolution
-        return func(x.double(), weight.double())
-    parts = int(most // _FLOAT_EXACT) + 1
-    pieces = zip(
-        x.tensor_split(parts, -1 if weight.ndim == 2 else 1), weight.tensor_split(parts, 1), strict=True
-    )
-    return torch.stack([exact_products(func, a, b) for a, b in pieces if b.numel()]).sum(0)

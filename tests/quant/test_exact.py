@@ -114,7 +114,7 @@ def test_the_model_itself_stays_as_it_was() -> None:
 
 def test_large_sums_are_exact() -> None:
     """Against ONNX Runtime's own convolution of integers, where single sums pass 2**24."""
-    from edgekd.quant.exact import exact_products
+    from edgekd.quant.exact_products import exact_products
 
     random = np.random.default_rng(0)
     x = random.integers(0, 256, (1, 900, 4, 4)).astype(np.float32)
