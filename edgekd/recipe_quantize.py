@@ -48,6 +48,10 @@ class PtqStage(Strict):
     bias_correction: bool | Literal["auto"] = Field(
         default="auto", description="undo the mean error of rounded weights; auto: where it helps"
     )
+    rounding: Literal["auto", "nearest", "gptq"] = Field(
+        default="auto",
+        description="of weights; gptq: errors cancel in a layer's output; auto: where it helps",
+    )
     weight_bits: int = Field(default=8, ge=2, le=8)
     exclude: list[str] = Field(default_factory=list, description="module names (fnmatch) that stay in float")
     min_agreement: float | None = Field(

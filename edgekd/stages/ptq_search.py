@@ -11,13 +11,11 @@ from torch import Tensor, nn
 
 from edgekd.errors import PreconditionError, fault
 from edgekd.models.fold import fold_batch_norms
-from edgekd.quant.kept_float import keep_in_float
 from edgekd.quant.observe import observe
-from edgekd.quant.partial import leave_in_float
 from edgekd.quant.ptq import bias_corrections, set_ranges, shift_biases
 from edgekd.quant.qat import QuantizedModel, prepare_qat
+from edgekd.quant.rounding import put_weights, solved_weights
 from edgekd.quant.schemes import get_scheme
-from edgekd.quant.sensitivity import LayerSensitivity, layer_sensitivity
 from edgekd.quant.smooth import smooth
 from edgekd.quant.tuning import tune
 from edgekd.quant.zero_share import zero_shares
@@ -25,10 +23,10 @@ from edgekd.recipe_stages import PtqStage
 from edgekd.stages.base import StageContext
 from edgekd.stages.calibration import Calibration, calibration_batches
 from edgekd.stages.ptq_judge import Judge
+from edgekd.stages.ptq_relax import Before, ranked, relax
 
 _PREFERRED = ("mse", "percentile", "min-max", "entropy")  # as they fared on real weights
 _SMOOTHED = 4  # batches that SmoothQuant looks at
-_RANKED = 32  # samples for each layer's sensitivity: divergences, unlike top-1, need few
 
 
 class PtqSearch:
@@ -46,6 +44,7 @@ class PtqSearch:
         self.facts: dict[str, Any] = {"method": recipe.method}
         self.corrections: dict[str, Tensor] = {}
         self.corrected = False
+        self.unrounded: dict[str, Tensor] = {}  # stored weights from before GPTQ, where its were better
         self.judge: Judge | None = None
         self.met = False
 
@@ -64,6 +63,7 @@ class PtqSearch:
             model, calibration.batches, self._watch("calibrate", len(calibration.batches))
         )
         self._choose(model, calibration)
+        self._round(model, calibration)
         model = self._relax(model)
         self._tell(model)
         return model
@@ -112,6 +112,32 @@ class PtqSearch:
         self.facts |= {"ranges_chosen": candidates[best][0], "bias_correction": candidates[best][1],
                        "trials": tried}  # fmt: skip
 
+    def _round(self, model: QuantizedModel, calibration: Calibration) -> None:
+        """Weights by GPTQ, where the recipe wants them or where they answer more alike than the best so far.
+
+        Biases are not corrected then: the means of the inputs are part of what is solved.
+        """
+        self.facts |= {"rounding": "nearest", "rounding_trial": None}
+        if self.recipe.rounding == "nearest":
+            return
+        if self.recipe.rounding == "auto" and (self.judge is None or (self.judge.target and self.met)):
+            return
+        ranges, corrected = self.facts["ranges_chosen"], self.corrected
+        before = self.judge.score(model)[0] if self.judge else None
+        self._apply(model, ranges, False)
+        nearest = put_weights(model, solved_weights(model, calibration.batches))
+        if self.judge is not None and before is not None:
+            score, close = self.judge.score(model)
+            self.facts["rounding_trial"] = {"score": score, "nearest": before, **asdict(close)}
+            if self.recipe.rounding == "auto" and score <= before:
+                put_weights(model, nearest)
+                self._apply(model, ranges, corrected)
+                return
+            self.met = self.judge.target is None or score >= self.judge.target
+        self.unrounded = nearest
+        self.facts |= {"rounding": "gptq", "bias_correction": False}
+        self.notes.append(f"GPTQ rounded the weights of {len(nearest)} layers")
+
     def _apply(self, model: QuantizedModel, ranges: str, correct: bool) -> None:
         set_ranges(model, self.observed, ranges, share=self.recipe.percentile)
         if correct != self.corrected:
@@ -121,28 +147,13 @@ class PtqSearch:
     def _relax(self, model: QuantizedModel) -> QuantizedModel:
         """Where the target does not hold: the most sensitive layers go back to float."""
         self.facts |= {"kept_float": [], "sensitivity": []}
-        judge, recipe = self.judge, self.recipe
+        judge = self.judge
         if judge is None or judge.target is None or self.met:
             return model
-        progress = self.context.progress
-        few = [batch[:_RANKED] for batch in judge.batches[:1]]  # batches of texts differ in length
-        ranking = layer_sensitivity(
-            model, few, seconds=recipe.sensitivity_seconds,
-            progress=None if progress is None else lambda done, total: progress("sensitivity", done, total),
-        )  # fmt: skip
-
-        def rebuild(layers: dict[str, str]) -> QuantizedModel:
-            other = leave_in_float(model, layers, self.context.example, unrounded=True)
-            if self.corrected:
-                shift_biases(other, {n: self.corrections[n] for n in layers if n in self.corrections}, 1)
-            return other
-
-        found = keep_in_float(
-            model, ranking, rebuild=rebuild, evaluate=lambda candidate: judge.score(candidate)[0],
-            target=judge.target, most=recipe.max_float_layers, macs=self.observed.macs,
-        )  # fmt: skip
+        before = Before(self.corrections if self.corrected else {}, self.unrounded)
+        found, ranking = relax(model, before, self.recipe, judge, self.context, self.observed.macs)
         self.facts["kept_float"] = [asdict(each) for each in found.kept]
-        self.facts["sensitivity"] = [_entry(each) for each in ranking]
+        self.facts["sensitivity"] = [ranked(each) for each in ranking]
         self.met = found.met
         self.notes += [f"{each.name} stays in float: {each.reason}; {each.macs_share:.1%} of the multiply-accumulates"
                        for each in found.kept]  # fmt: skip
@@ -178,8 +189,3 @@ class PtqSearch:
                 self.context.progress(what, done, total)
 
         return watch
-
-
-def _entry(each: LayerSensitivity) -> dict[str, Any]:
-    return {"name": each.name, "layers": list(each.layers), "kl": each.kl, "mse": each.mse,
-            "agreement": each.agreement}  # fmt: skip

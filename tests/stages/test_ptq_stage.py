@@ -12,6 +12,7 @@ from torch import nn
 
 from edgekd.data.open import open_data
 from edgekd.errors import PreconditionError
+from edgekd.models.fold import fold_batch_norms
 from edgekd.models.resolve import resolve_model
 from edgekd.quant.fake_quant import WeightFakeQuant
 from edgekd.quant.qat import QuantizedModel
@@ -117,6 +118,55 @@ def test_a_network_after_training_can_be_ranked_too(net, context) -> None:
 def test_a_model_without_layers_is_refused(context) -> None:
     with pytest.raises(PreconditionError, match="no convolution or linear layer"):
         PostTrainingQuantize(PtqStage()).requires(nn.Sequential(nn.Flatten()), context)
+
+
+def closeness(outcome: StageOutcome, net: nn.Module, context: StageContext) -> float:
+    """Squared error of the logits on samples that nothing was chosen by."""
+    x = torch.cat(list(context.calibration(300)))[200:]
+    with torch.no_grad():
+        return float((outcome.model.eval()(x) - net.eval()(x)).square().mean())
+
+
+def test_rounding_by_gptq_is_closer_and_is_taken_where_it_agrees_more(net, context) -> None:
+    made = {}
+    for rounding in ("nearest", "gptq", "auto"):
+        _, made[rounding] = ptq(copy.deepcopy(net), context, rounding=rounding, weight_bits=4)
+    assert [each.facts["rounding"] for each in made.values()] == ["nearest", "gptq", "gptq"]
+    trial = made["auto"].facts["rounding_trial"]
+    assert trial["score"] > trial["nearest"]
+    assert closeness(made["gptq"], net, context) < 0.7 * closeness(made["nearest"], net, context)
+    assert made["gptq"].facts["bias_correction"] is False
+    assert any(note.startswith("GPTQ rounded the weights of 4 layers") for note in made["auto"].notes)
+
+
+def test_a_target_that_holds_needs_no_rounding(net, context) -> None:
+    _, outcome = ptq(net, context, min_agreement=0.5)
+    assert outcome.facts["rounding"] == "nearest" and outcome.facts["rounding_trial"] is None
+
+
+def test_what_does_not_agree_more_is_taken_back(net, context, monkeypatch) -> None:
+    """Weights that GPTQ would make worse leave the network as the search had found it."""
+    _, expected = ptq(copy.deepcopy(net), context, rounding="nearest")
+    monkeypatch.setattr(
+        "edgekd.stages.ptq_search.solved_weights",
+        lambda model, batches: {"first": torch.zeros_like(model.model.first.weight)},
+    )
+    _, outcome = ptq(net, context)
+    assert outcome.facts["rounding"] == "nearest" and outcome.facts["rounding_trial"]["score"] < 1
+    x = torch.cat(list(context.calibration(64)))
+    with torch.no_grad():
+        assert torch.equal(outcome.model.eval()(x), expected.model.eval()(x))
+
+
+def test_a_layer_back_in_float_has_the_weight_that_it_came_with(net, context) -> None:
+    fold_batch_norms(sabotage(net), context.example)
+    weights = {name: each.detach().clone() for name, each in net.named_parameters()}
+    _, outcome = ptq(net, context, min_agreement=0.97, rounding="gptq", bias_correction=False)
+    assert outcome.facts["rounding"] == "gptq"
+    assert [entry["name"] for entry in outcome.facts["kept_float"]] == ["first"]
+    inner = outcome.model.model
+    assert torch.equal(inner.first.weight, weights["first.weight"])
+    assert not torch.equal(inner.second.weight, weights["second.weight"])
 
 
 def test_progress_names_the_steps(net, context) -> None:
