@@ -44,6 +44,7 @@ from edgekd.prune.apply import prune
 from edgekd.quant.exact import ExactTwin
 from edgekd.quant.qat import QuantizedModel, prepare_qat
 from edgekd.quant.schemes import get_scheme
+from edgekd.quant.settle import settle_scales
 from edgekd.variants import INT8, Variant, choose, write_variants
 
 CONVOLUTIONS = (
@@ -130,6 +131,7 @@ def one(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         start = time.perf_counter()
         quantized = prepare_qat(model, seen[:2], get_scheme("u8s8"))
         quantized.calibrate(seen.split(8))
+        settle_scales(quantized, seen[:2])
         row["prepare_s"] = round(time.perf_counter() - start, 1)
         start = time.perf_counter()
         notes = export_quantized(quantized, seen[:2], integer_file, opset=OPSET).notes

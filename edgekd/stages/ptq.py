@@ -8,6 +8,7 @@ from torch import nn
 
 from edgekd.quant.qat import prepare_qat
 from edgekd.quant.schemes import get_scheme
+from edgekd.quant.settle import settle_scales
 from edgekd.recipe_stages import PtqStage
 from edgekd.stages.base import StageContext, StageOutcome
 from edgekd.stages.ptq_search import PtqSearch
@@ -25,6 +26,7 @@ class PostTrainingQuantize:
     def apply(self, model: nn.Module, context: StageContext) -> StageOutcome:
         search = PtqSearch(self.recipe, model.cpu().eval(), context)
         quantized = search.run()
+        settle_scales(quantized, context.example)
         return StageOutcome(quantized, search.facts, [], search.notes)
 
     def attach(self, model: nn.Module, facts: dict[str, Any], context: StageContext) -> nn.Module:

@@ -12,6 +12,7 @@ from edgekd.errors import PostconditionError, PreconditionError, fault
 from edgekd.quant.observe import observe
 from edgekd.quant.qat import QuantizedModel, prepare_qat
 from edgekd.quant.schemes import get_scheme
+from edgekd.quant.settle import settle_scales
 from edgekd.quant.substitute import Substitutions, exchange, require_activations
 from edgekd.quant.zero_share import zero_shares
 from edgekd.recipe_stages import QuantizeStage
@@ -44,8 +45,8 @@ class Quantize:
 
         training = context.training(teacher_for(self.recipe, context))
         result = fit(quantized, self.recipe, training, on_step=freeze_late)
-        quantized.set_phase("frozen")
         device = next(quantized.parameters()).device
+        settle_scales(quantized, context.example.to(device))
         few = [batch.to(device) for batch in calibration[:_DIAGNOSED]]
         facts = {
             "method": self.recipe.method,
