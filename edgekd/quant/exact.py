@@ -110,6 +110,8 @@ class _ExactMode(FakeQuantMode):
             return self._weighted(site, kernel, func, args, kwargs)
         if kernel.kind == "mean":
             return self._mean(kernel, args[0])
+        if kernel.kind == "table":
+            return self._table(kernel, FLOAT_KERNELS.get(site.op, func), args, kwargs)
         if kernel.kind == "line":
             return self._line(kernel, args[0])
         if kernel.kind == "gated":
@@ -164,6 +166,14 @@ class _ExactMode(FakeQuantMode):
         line, offset = line_of(read)
         constant = torch.tensor(float(offset.high), dtype=torch.float64)
         return _values(sum_x86(_integers(x, read), constant, line, offset, out), out)
+
+    def _table(
+        self, kernel: Kernel, func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        grid = self._grid(kernel.reads[0])
+        values = torch.arange(grid.low, grid.high + 1).float().mul_(grid.scale)
+        place = (args[0].float() / grid.scale).round_().int().sub_(grid.low)
+        return func(values, *args[1:], **kwargs)[place]
 
     def _gate(self, site: Site, x: Tensor) -> Tensor:
         line = self._kernels.get(gate_of(site))

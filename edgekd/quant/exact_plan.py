@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgekd.models.calls import Call, CallGraph, Site
+from edgekd.quant.float_kernels import FLOAT_TABLES
 from edgekd.quant.placement import FUSED_ACTIVATIONS, GATES, WEIGHTED, Placement, gate_of
 from edgekd.quant.placement import _fused_reader as fused_reader
 from edgekd.quant.placement import _site as site_of
 from edgekd.quant.placement import _source as source
 
-Kind = Literal["weighted", "add", "mul", "mean", "line", "gated"]
+Kind = Literal["weighted", "add", "mul", "mean", "line", "gated", "table"]
 _MEANS = frozenset({"mean", "adaptive_avg_pool2d"})
 
 
@@ -20,7 +21,8 @@ class Kernel:
     """One call in integers.
 
     Attributes:
-        kind: ``line`` is a hard sigmoid, ``gated`` the product in a SiLU or HardSwish.
+        kind: ``line`` is a hard sigmoid, ``gated`` the product in a SiLU or HardSwish, ``table`` a float operation on
+            the values of one range, which are few.
         reads: the ranges of its tensors.
         writes: the range of its output; None where the kernel writes float.
         keepdim: of a mean over height and width.
@@ -57,6 +59,8 @@ def _kernel(graph: CallGraph, placement: Placement, call: Call) -> Kernel | None
         kind, reads = "weighted", (own,)
     elif call.op in ("add", "mul") and len(call.inputs) == 2:
         kind, reads = call.op, _ranges(graph, placement, call)  # type: ignore[assignment]
+    elif call.op in FLOAT_TABLES and (found := _ranges(graph, placement, call)):
+        return Kernel("table", found, None)
     elif call.op == "hardsigmoid":
         kind, reads = "line", _ranges(graph, placement, call)
     elif call.op in _MEANS and _pools(graph, call):

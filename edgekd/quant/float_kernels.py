@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 _LANES = 8
+_CACHED = 2**14  # values whose steps stay in a core's cache
 
 
 def _singles(*values: float) -> tuple[float, ...]:
@@ -76,14 +77,19 @@ def softmax(x: Tensor, dim: int = -1, **options: Any) -> Tensor:
     """Over the last axis: a polynomial for the exponential, sixteen sums, one product with their reciprocal."""
     if dim not in (-1, x.ndim - 1) or x.dtype != torch.float32 or any(options.values()):
         return torch.nn.functional.softmax(x, dim, **options)
-    powers = _exponential((x - x.amax(-1, keepdim=True)).clamp_min(_EXP_LEAST), _EXP)
+    rows = x.reshape(-1, x.shape[-1]).split(max(1, _CACHED // x.shape[-1]))
+    return torch.cat([_softmax(each) for each in rows]).reshape(x.shape)
+
+
+def _softmax(x: Tensor) -> Tensor:
+    powers = _exponential((x - x.amax(-1, keepdim=True)).clamp_min_(_EXP_LEAST), _EXP)
     padded = torch.nn.functional.pad(powers, (0, -powers.shape[-1] % (2 * _LANES)))
-    total = torch.zeros_like(padded[..., : 2 * _LANES])
+    total = torch.zeros_like(padded[:, : 2 * _LANES])
     for lanes in padded.split(2 * _LANES, -1):
         total = total + lanes
-    total = sum(total.chunk(2, -1))  # type: ignore[assignment]
+    total = total[:, :_LANES] + total[:, _LANES:]
     while total.shape[-1] > 1:
-        total = total[..., ::2] + total[..., 1::2]
+        total = total[:, ::2] + total[:, 1::2]
     return powers * (1.0 / total)
 
 
@@ -91,6 +97,10 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     """Two polynomials for the error function."""
     if approximate != "none" or x.dtype != torch.float32:
         return torch.nn.functional.gelu(x, approximate=approximate)
+    return torch.cat([_gelu(each) for each in x.reshape(-1).split(_CACHED)]).reshape(x.shape)
+
+
+def _gelu(x: Tensor) -> Tensor:
     scaled = x * torch.tensor(0.5**0.5, dtype=torch.float32)
     size = scaled.abs().clamp_max(_ERF_MOST)
     small = _fused(_polynomial(size * size, _ERF_SMALL), size, size)
@@ -112,11 +122,12 @@ def _exponential(x: Tensor, factors: tuple[float, ...]) -> Tensor:
 
 def _polynomial(x: Tensor, factors: tuple[float, ...]) -> Tensor:
     """Horner's scheme of fused multiply-adds, the highest power first."""
-    wide = x.double()
+    wide, single = x.double(), torch.empty_like(x)
     value = torch.full_like(wide, factors[0])
     for factor in factors[1:]:
-        value = (value * wide + factor).float().double()
-    return value.float()
+        value.mul_(wide).add_(factor)
+        value.copy_(single.copy_(value))
+    return single.copy_(value)
 
 
 def attention(
@@ -136,6 +147,8 @@ def attention(
     return softmax(scores) @ value
 
 
+# Of one tensor, value by value.
+FLOAT_TABLES = frozenset({"gelu"})
 # By the name that :mod:`edgekd.models.calls` gives the call.
 FLOAT_KERNELS: dict[str, Callable[..., Tensor]] = {
     "gelu": gelu,
