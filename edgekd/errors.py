@@ -17,8 +17,7 @@
     ├── ExportError                the written file is not what was trained
     │   ├── ParityError            the ONNX file and the torch model answer differently
     │   └── CoverageError          too many float kernels are left in the optimized graph
-    ├── MissingDependencyError     an optional package is not installed (exit 2, prints the pip command)
-    └── InterruptedRunError        SIGINT: the run can be resumed (exit 130)
+    └── MissingDependencyError     an optional package is not installed (exit 2, prints the pip command)
 """
 
 from __future__ import annotations
@@ -94,10 +93,6 @@ class CoverageError(ExportError):
 
 class MissingDependencyError(EdgeKDError):
     exit_code = 2
-
-
-class InterruptedRunError(EdgeKDError):
-    exit_code = 130
 
 
 def fault(

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from edgekd.errors import RecipeError, fault
 from edgekd.models.calls import Call, CallGraph, record_calls
 
-ROLES = ("query", "key", "value")
 _ELEMENTWISE = frozenset({
     "add", "mul", "div", "__truediv__", "__rtruediv__", "sub", "__sub__", "masked_fill", "masked_fill_", "dropout",
     "to", "type", "type_as", "float", "where", "clamp", "contiguous", "softmax", "nan_to_num",
@@ -42,7 +41,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Attention:
-    """One attention: what its three operands are made of, in the order of :data:`ROLES`."""
+    """One attention: what its three operands are made of: query, key, value."""
 
     sources: tuple[Source, Source, Source]
     heads: int

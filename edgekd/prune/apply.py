@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.errors import ModelError, PreconditionError, RecipeError, fault, nearest
-from edgekd.models.bake import bake_parametrizations
 from edgekd.prune.check import violations
 from edgekd.prune.eligibility import find_eligible
 from edgekd.prune.mask import NMMask, find_mask, place_mask
@@ -126,26 +125,6 @@ def freeze_masks(module: nn.Module) -> list[str]:
             place_mask(layer, mask.freeze(stored), where=name)
             frozen.append(name)
     return frozen
-
-
-def bake(module: nn.Module) -> list[str]:
-    """Remove all masks and leave the zeros in the plain weights; the names of the layers.
-
-    Raises:
-        PreconditionError: something (fake-quant) is chained after a mask. Nothing was changed; whoever
-            chained it bakes both: :func:`edgekd.models.bake.bake_parametrizations`.
-    """
-    layers = masked_layers(module)
-    for name, layer in layers.items():
-        chain = layer.parametrizations["weight"]  # type: ignore[index]
-        if len(chain) > 1:
-            later = ", ".join(type(step).__name__ for step in list(chain)[1:])
-            raise PreconditionError(
-                fault(name, f"{later} is chained after the mask", fix="remove both together")
-            )
-    for layer in layers.values():
-        bake_parametrizations(layer)
-    return list(layers)
 
 
 def check_masks(

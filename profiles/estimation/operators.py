@@ -140,7 +140,3 @@ class Workload:
     @property
     def weight_elements(self) -> int:
         return self.totals.get("weights", 0) or sum(operator.weight_elements for operator in self.operators)
-
-    @property
-    def totals_only(self) -> bool:
-        return not self.operators

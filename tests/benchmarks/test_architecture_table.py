@@ -105,7 +105,7 @@ def test_totals_stand_for_operators_that_are_not_known(tmp_path: Path) -> None:
     totals = Workload((), totals={"macs": 5, "weights": 3}, source="a paper")
     write_architectures({("net", "1x80x3000"): totals}, tmp_path / "table.json.gz")
     (found,) = read_architectures(tmp_path / "table.json.gz").values()
-    assert (found.macs, found.weight_elements, found.totals_only) == (5, 3, True)
+    assert (found.macs, found.weight_elements, found.operators) == (5, 3, ())
 
 
 def test_channels_last_is_the_same_input() -> None:

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgekd.models.bake import bake_parametrizations
 from edgekd.models.fold import fold_batch_norms
-from edgekd.prune.apply import bake, check_masks, freeze_masks, prune
+from edgekd.prune.apply import check_masks, freeze_masks, prune
 from edgekd.prune.permute import permute_channels
 
 
@@ -48,7 +49,7 @@ def test_permute_then_mask_then_fold_then_bake(mask: str) -> None:
         model(images).square().mean().backward()
         optimizer.step()
     freeze_masks(model)
-    bake(model)
+    bake_parametrizations(model)
     assert check_masks(model, "2:4", pruned.layers) == []
 
 

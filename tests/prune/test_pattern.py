@@ -16,7 +16,7 @@ from edgekd.prune.pattern import Pattern, nm_mask
 
 @pytest.mark.parametrize("text", ["4:2", "2:2", "0:4", "2", "a:b", "-1:4", "2:4:8", ""])
 def test_a_pattern_is_refused_unless_n_is_below_m(text: str) -> None:
-    with pytest.raises(RecipeError, match="^pattern: not an N:M pattern"):
+    with pytest.raises(RecipeError, match=r"^pattern: not an N:M pattern"):
         Pattern.parse(text)
 
 
