@@ -1,9 +1,10 @@
 """Do the Arm kernels answer as the x86 ones? Five architectures, fp32 and int8, 100 real images, on emulated cores.
 
 The real aarch64 ONNX Runtime runs under an emulated Cortex-A72 (no dot product) and Cortex-A76 (dot product); int8 on
-both, fp32 on the first, whose float kernels are the other's. Files are written under the Arm rule, as a board's are. EfficientNet-Lite0 has its ImageNet weights and reads
-crops of foolbox's 20 photos at 224 px. The other four are trained for some steps on Fashion-MNIST's pictures at 96 px
-and read others of them: a network with random weights turns one rounding into another answer.
+both, fp32 on the first, whose float kernels are the other's. Files are written under the Arm rule, as a board's are.
+EfficientNet-Lite0 has its ImageNet weights and reads crops of foolbox's 20 photos at 224 px. The other four are trained
+for some steps on Fashion-MNIST's pictures at 96 px and read others of them: a network with random weights turns one
+rounding into another answer.
 
 Needs ``edgekd devices emulate --setup``. An image takes 0.3 to 6 s; what is in the result file is not run again.
 """
