@@ -59,7 +59,7 @@ def fit(kind: str, networks: Mapping[Key, Workload]) -> Fit:
     rows = usable_rows(networks, gpu=kind == "gpu")
     problem = build(cases_of(rows, networks), prior)
     theta = solve(problem)
-    return Fit(rows, problem, theta, left_out(rows, problem, theta, SEED))
+    return Fit(rows, problem, theta, left_out(rows, problem, SEED))
 
 
 def write(kind: str, found: Fit, networks: Mapping[Key, Workload]) -> None:

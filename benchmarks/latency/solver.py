@@ -18,14 +18,19 @@ from edgekd.profiles.estimation.terms import COMPUTE, MEMORY, SHARPNESS, Terms
 Floats = NDArray[np.float64]
 # Residuals beyond this (in log time) count less: labs differ by 1.19x in the median.
 _SCALE = 0.15
+# A step that gains less of the loss than this is the last.
+_GAIN = 1e-4
 
 
 @dataclass(frozen=True)
 class Prior:
+    """``robust``: values far beyond ``spread`` are possible, and then pull nothing else along."""
+
     mean: float
     spread: float
     low: float = -np.inf
     high: float = np.inf
+    robust: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Problem:
     prior_spread: Floats
     low: Floats
     high: Floats
+    robust: NDArray[np.bool_]
     row_of_op: NDArray[np.int64]
     op_of_term: NDArray[np.int64]
     slot_of_term: NDArray[np.int64]
@@ -94,6 +100,7 @@ def build(cases: Sequence[Case], prior: Callable[[str], Prior]) -> Problem:
         prior_spread=np.asarray([each.spread for each in priors]),
         low=np.asarray([each.low for each in priors]),
         high=np.asarray([each.high for each in priors]),
+        robust=np.asarray([each.robust for each in priors]),
         row_of_op=np.concatenate(rows_of_op),
         op_of_term=np.concatenate(ops),
         slot_of_term=np.concatenate(slots),
@@ -140,35 +147,35 @@ def _forward(problem: Problem, theta: Floats, *, offsets: bool = True) -> tuple[
     )
 
 
-def solve(
-    problem: Problem, start: Floats | None = None, *, keep: NDArray[np.bool_] | None = None, steps: int = 40
-) -> Floats:
+def solve(problem: Problem, *, keep: NDArray[np.bool_] | None = None, steps: int = 40) -> Floats:
     """Parameters that fit the rows in ``keep``: Levenberg-Marquardt on reweighted squares."""
-    theta = problem.prior_mean.copy() if start is None else start.copy()
+    theta = problem.prior_mean.copy()
     base = problem.weight if keep is None else np.where(keep, problem.weight, 0.0)
-    precision = problem.prior_spread**-2
-    damping, best = 1e-2, _loss(problem, theta, base, precision)
+    damping, state = 1e-2, _forward(problem, theta)
+    best = _loss(problem, theta, state[0], base)
     for _ in range(steps):
-        log, value, slope = _forward(problem, theta)
+        log, value, slope = state
         residual = problem.target - log
-        weight = base / np.sqrt(1 + (residual / _SCALE) ** 2)
-        weight = weight / _SCALE**2
+        weight = base / np.sqrt(1 + (residual / _SCALE) ** 2) / _SCALE**2
+        away = (theta - problem.prior_mean) / problem.prior_spread
+        pull = problem.prior_spread**-2 / np.where(problem.robust, np.sqrt(1 + away**2), 1.0)
         # Dense: rows have hundreds of parameters, and BLAS squares them faster than sparse code would.
         root = np.sqrt(weight)
         matrix = _jacobian(problem, value * slope).toarray() * root[:, None]
-        normal = matrix.T @ matrix + np.diag(precision)
-        gradient = matrix.T @ (root * residual) - precision * (theta - problem.prior_mean)
+        normal = matrix.T @ matrix + np.diag(pull)
+        gradient = matrix.T @ (root * residual) - pull * (theta - problem.prior_mean)
         for _ in range(8):
             step = cho_solve(cho_factor(normal + damping * np.diag(np.diag(normal))), gradient)
             tried = np.clip(theta + np.clip(step, -1, 1), problem.low, problem.high)
-            loss = _loss(problem, tried, base, precision)
+            state = _forward(problem, tried)
+            loss = _loss(problem, tried, state[0], base)
             if loss < best:
                 break
             damping *= 4
         else:
             return theta
         gain, theta, best, damping = best - loss, tried, loss, max(damping / 5, 1e-6)
-        if gain < 1e-4 * max(1.0, best):
+        if gain < _GAIN * best:
             break
     return theta
 
@@ -181,10 +188,10 @@ def _jacobian(problem: Problem, weight: Floats) -> sparse.csr_matrix:
     return by_group @ problem.features + problem.offsets
 
 
-def _loss(problem: Problem, theta: Floats, base: Floats, precision: Floats) -> float:
-    residual = problem.target - predict(problem, theta)
-    robust = 2 * (np.sqrt(1 + (residual / _SCALE) ** 2) - 1)
-    return float(base @ robust + precision @ (theta - problem.prior_mean) ** 2)
+def _loss(problem: Problem, theta: Floats, log: Floats, base: Floats) -> float:
+    robust = 2 * (np.sqrt(1 + ((problem.target - log) / _SCALE) ** 2) - 1)
+    away = ((theta - problem.prior_mean) / problem.prior_spread) ** 2
+    return float(base @ robust + np.where(problem.robust, 2 * (np.sqrt(1 + away) - 1), away).sum())
 
 
 def named(problem: Problem, theta: Floats) -> Mapping[str, float]:

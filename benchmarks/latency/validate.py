@@ -32,7 +32,7 @@ from rows import Row
 _ROOT = Path(__file__).parents[2]
 _RESULT = _ROOT / "benchmarks" / "results" / "latency_estimate.json"
 # What users can name; other runtimes only help the fit.
-_PUBLIC = ("onnxruntime", "ncnn", "tflite-unstated", "tflite-ruy", "tflite-xnnpack", "tensorrt")
+PUBLIC = ("onnxruntime", "ncnn", "tflite-unstated", "tflite-ruy", "tflite-xnnpack", "tensorrt")
 
 
 # Several boards (or models) are left out of one fit at a time: a fit each would take hours to say the same.
@@ -77,7 +77,7 @@ def main() -> None:
         found = fit(kind, networks)
         rows, problem, residuals = found.rows, found.problem, found.residuals
         macs = np.asarray([float(network_of(row, networks).macs) for row in rows])
-        places = [at for at, row in enumerate(rows) if row.runtime.name in _PUBLIC]
+        places = [at for at, row in enumerate(rows) if row.runtime.name in PUBLIC]
         shown = [rows[at] for at in places]
         part: dict[str, Any] = {}
         logs = {
@@ -85,7 +85,7 @@ def main() -> None:
             "both_out": problem.target - residuals["unknown"],
         }
         for name, key, offsets in (("board_out", _board, False), ("model_out", _model, True)):
-            logs[name] = without(rows, problem, found.theta, key, offsets=offsets, seed=SEED, folds=_FOLDS)
+            logs[name] = without(rows, problem, key, offsets=offsets, seed=SEED, folds=_FOLDS)
         splits = {"board_out": _board, "model_out": _model, "family_out": _family, "both_out": _board}
         for name, key in splits.items():
             part[name] = _judged(shown, logs[name][places]) | {

@@ -27,6 +27,7 @@ class Crew:
     Attributes:
         share: how many cores of this kind the crew is worth when every core takes what it can.
         even: the same when all cores take equal parts, so that the slowest decides.
+        uneven: how much more the cores could do than all at the pace of the slowest, where that decides.
         bandwidth: GB/s that the crew moves.
     """
 
@@ -37,6 +38,7 @@ class Crew:
     even: float
     bandwidth: float
     cache_kib: float
+    uneven: float = 1.0
 
 
 def crew_of(hardware: Hardware, threads: int, *, static: bool, clusters: slice = slice(None)) -> Crew:
@@ -56,7 +58,10 @@ def crew_of(hardware: Hardware, threads: int, *, static: bool, clusters: slice =
             left -= used[-1][1]
     lead = used[-1][0] if static else used[0][0]
     share = even = float(threads)
-    if not static:
+    uneven = 1.0
+    if static:
+        uneven = sum(count * _speed(cluster) / _speed(lead) for cluster, count in used) / threads
+    else:
         share = sum(count * _speed(cluster) / _speed(lead) for cluster, count in used)
         even = threads * min(_speed(cluster) for cluster, _ in used) / _speed(lead)
     alone = hardware.core_bandwidth
@@ -64,7 +69,7 @@ def crew_of(hardware: Hardware, threads: int, *, static: bool, clusters: slice =
         alone = min(alone, lead.kind.bandwidth)
     bandwidth = (hardware.bandwidth**-2 + (alone * threads) ** -2) ** -0.5
     bandwidth = min(bandwidth, alone * threads)
-    return Crew(lead.kind, lead.ghz, threads, share, even, bandwidth, hardware.cache_kib)
+    return Crew(lead.kind, lead.ghz, threads, share, even, bandwidth, hardware.cache_kib, uneven)
 
 
 def cpu_terms(table: OpTable, crew: Crew, runtime: RuntimeKind, precision: str) -> Terms:
@@ -101,6 +106,9 @@ def _family_terms(
         (name, np.log(crew.share / crew.even))
         for name in ("threads/even", f"threads/even|{runtime.chain[0]}")
     ]
+    if crew.uneven > 1:
+        # Equal parts, and yet a fast core that is done early takes a little from a slow one.
+        share.append(("threads/uneven", -np.log(crew.uneven)))
     core: list[Feature] = [
         (f"core/{kind}|{crew.kind.name}", 1.0),
         (f"runtime/{kind}|{runtime.chain[-1]}|{style}", 1.0),
