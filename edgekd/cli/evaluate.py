@@ -94,7 +94,9 @@ _NAMES = {"top1": "top-1", "ece": "ECE", "nll": "NLL", "f1_macro": "macro F1", "
 
 
 def _told(name: str, value: float) -> str:
-    return f"{_NAMES.get(name, name)} " + (f"{value:.4f}" if name == "nll" else f"{100 * value:.2f} %")
+    return f"{_NAMES.get(name, name)} " + (
+        f"{value:.4f}" if name in ("nll", "ece") else f"{100 * value:.2f} %"
+    )
 
 
 def preprocess_of(

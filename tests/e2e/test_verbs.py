@@ -46,6 +46,8 @@ def test_evaluate_gives_what_the_report_says(edgekd, whole, deployed):
     assert found["samples"] == whole.report["data"]["test"]
     for name in ("top1", "ece", "nll"):
         assert found["metrics"][name] == pytest.approx(expected[name], abs=1e-5)
+    told = edgekd("evaluate", deployed, "--data", "builtin:digits").out
+    assert f"ECE {expected['ece']:.4f}" in told and f"top-1 {100 * expected['top1']:.2f} %" in told
     train = edgekd("evaluate", deployed, "--data", "builtin:digits", "--split", "train", "--json", "-").json()
     assert train["samples"] == whole.report["data"]["train"]
 
@@ -57,6 +59,8 @@ def test_check_reads_the_file(edgekd, deployed, whole, onnx_file):
     assert found["sparsity"]["layers"] == 3
     dense = edgekd("check", onnx_file, "--json", "-").json()
     assert dense["sparsity"]["layers"] == 0 and any("int8 would be faster" in line for line in dense["slow"])
+    assert "in none of 4 layers" in edgekd("check", onnx_file).out
+    assert "in 3 of 4 layers" in edgekd("check", deployed).out
     # the same file on a board whose runtime is older
     refused = edgekd("check", deployed, "--device", "jetson-nano")
     assert refused.code == 1 and "cannot take the opset" in refused.out
