@@ -22,6 +22,7 @@ from edgekd.export.constants import fold_constants
 from edgekd.export.depthwise import widen_depthwise
 from edgekd.export.finish import ExportedFile, compressed_size, describe, finish
 from edgekd.export.gates import add_hard_sigmoids, tile_gates
+from edgekd.export.gelus import gelus_to_bytes
 from edgekd.export.gemm import linears_to_gemm
 from edgekd.export.masks import deepen_masks
 from edgekd.export.nbits import Products, linears_to_nbits
@@ -109,6 +110,11 @@ def export_quantized(
         qdq.pool_spatial_means(proto)
         qdq.absorb_clips(proto)
         add_hard_sigmoids(proto)
+        gelus = gelus_to_bytes(proto)
+        if gelus:
+            notes.append(
+                f"{gelus} GELUs are a table of bytes and a product, at most 0.0103 from the float function"
+            )
         absorb_pads(proto)
         if model.scheme.quantize_bias:
             widen_depthwise(proto)

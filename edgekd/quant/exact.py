@@ -30,10 +30,11 @@ from edgekd.quant.exact_plan import Kernel
 from edgekd.quant.exact_products import exact_products
 from edgekd.quant.fake_quant import WeightFakeQuant
 from edgekd.quant.float_kernels import FLOAT_KERNELS
+from edgekd.quant.gelu import LEAST, MOST, SLOPE, STEPS
 from edgekd.quant.kernels import MAX_BIAS
 from edgekd.quant.placement import INPUT, gate_of
 from edgekd.quant.qat import QuantizedModel
-from edgekd.quant.settle import grid_of, line_of, settle_scales
+from edgekd.quant.settle import GATE, grid_of, line_of, settle_scales
 from edgekd.quant.simulate import FakeQuantMode
 
 
@@ -116,6 +117,8 @@ class _ExactMode(FakeQuantMode):
             return self._line(kernel, args[0])
         if kernel.kind == "gated":
             return self._pair(kernel, args[0], self._gate(site, args[0]))
+        if kernel.kind == "gelu":
+            return self._gelu_bytes(kernel, args[0])
         if not all(isinstance(arg, Tensor) for arg in args[:2]) or len(args) > 2 or kwargs:
             return None
         return self._pair(kernel, args[0], args[1])
@@ -181,6 +184,13 @@ class _ExactMode(FakeQuantMode):
             return self._line(line, x)
         found: Tensor = self.quantized(gate_of(site), torch.sigmoid(x))
         return found
+
+    def _gelu_bytes(self, kernel: Kernel, x: Tensor) -> Tensor:
+        read, out = self._grid(kernel.reads[0]), self._grid(kernel.writes)
+        integers = _integers(x, read)
+        steep = torch.sigmoid(integers.float() * (torch.tensor(read.scale) * torch.tensor(SLOPE)))
+        gate = (steep / torch.tensor(1 / STEPS)).round_().clamp_(LEAST, MOST).double() - LEAST
+        return _values(product_x86(integers, gate, read, GATE, out), out)
 
     def _grid(self, range_site: Site | None) -> Grid:
         assert range_site is not None

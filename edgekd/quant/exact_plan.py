@@ -12,7 +12,7 @@ from edgekd.quant.placement import _fused_reader as fused_reader
 from edgekd.quant.placement import _site as site_of
 from edgekd.quant.placement import _source as source
 
-Kind = Literal["weighted", "add", "mul", "mean", "line", "gated", "table"]
+Kind = Literal["weighted", "add", "mul", "mean", "line", "gated", "gelu", "table"]
 _MEANS = frozenset({"mean", "adaptive_avg_pool2d"})
 
 
@@ -21,8 +21,8 @@ class Kernel:
     """One call in integers.
 
     Attributes:
-        kind: ``line`` is a hard sigmoid, ``gated`` the product in a SiLU or HardSwish, ``table`` a float operation on
-            the values of one range, which are few.
+        kind: ``line`` is a hard sigmoid, ``gated`` the product in a SiLU or HardSwish, ``gelu`` that in a GELU,
+            ``table`` a float operation on the values of one range, which are few.
         reads: the ranges of its tensors.
         writes: the range of its output; None where the kernel writes float.
         keepdim: of a mean over height and width.
@@ -42,6 +42,9 @@ def plan_kernels(graph: CallGraph, placement: Placement) -> dict[Site, Kernel]:
         gate = placement.points.get(gate_of(call.site))
         if call.op in GATES and gate is not None:
             found |= _gated(graph, placement, call, gate)
+            continue
+        if call.site in placement.gelus:
+            found[call.site] = Kernel("gelu", _ranges(graph, placement, call), placement.points[call.site])
             continue
         kernel = _kernel(graph, placement, call)
         if kernel is not None:

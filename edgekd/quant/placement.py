@@ -54,13 +54,15 @@ class Placement:
     ``inputs`` maps each convolution and linear layer that runs in integers to the range of what it reads.
     ``bounds`` holds the values that a range's call cannot leave (``(0, 6)`` after a ReLU6): a learned range
     that stays inside lets the clip itself disappear from the file. ``entries`` maps layers to the range by
-    which they round what they read, where others read the same value in float.
+    which they round what they read, where others read the same value in float. ``gelus`` are computed
+    on bytes.
     """
 
     points: dict[Site, Site]
     inputs: dict[Site, Site] = field(default_factory=dict)
     bounds: dict[Site, tuple[float, float]] = field(default_factory=dict)
     entries: dict[Site, Site] = field(default_factory=dict)
+    gelus: frozenset[Site] = frozenset()
 
     @property
     def ranges(self) -> list[Site]:
@@ -119,6 +121,14 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = (), style: 
         and (regions is None or call.index in regions.integer)
     ]
     points |= {gate: gate for gate in gates}
+    gelus = frozenset(
+        call.site
+        for call in graph.calls
+        if call.op == "gelu"
+        and {_source(graph, call.inputs[0]), *call.outputs} <= wanted
+        and not any(value in graph.result for value in call.outputs)
+        and (regions is None or call.index in regions.integer)
+    )
     inputs = {
         call.site: _site(graph, root[_source(graph, call.inputs[0])])
         for call in integer_calls
@@ -131,7 +141,7 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = (), style: 
     }
     bounds |= dict.fromkeys(gates, (0.0, 1.0))
     entries = {site: _site(graph, root[value]) for site, value in readers.items()}
-    return Placement(points, inputs, bounds, entries)
+    return Placement(points, inputs, bounds, entries, gelus)
 
 
 def plan_regions(graph: CallGraph, float_layers: Collection[str] = (), style: Style = "auto") -> Regions:
@@ -145,7 +155,7 @@ def plan_regions(graph: CallGraph, float_layers: Collection[str] = (), style: St
     gates = [
         call.index
         for call in graph.calls
-        if call.op in GATES and not any(_within(call.site.module, block) for block in float_layers)
+        if call.op in (*GATES, "gelu") and not any(_within(call.site.module, block) for block in float_layers)
     ]
     # The product of two activations is faster in float: both its sides would have to be packed at each run.
     capable = {call.index for call in integer_calls if call.op != "matmul"}.union(gates)

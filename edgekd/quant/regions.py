@@ -27,6 +27,7 @@ QUANTIZE, DEQUANTIZE = 0.24, 0.15
 _COSTS: dict[str, tuple[float, float]] = {
     "add": (0.18, 0.28), "mul": (0.29, 0.27), "cat": (0.15, 0.50), "silu": (0.57, 0.33),
     "sigmoid": (0.28, 0.38), "hardsigmoid": (0.10, 0.19), "hardswish": (0.38, 0.47),
+    "gelu": (0.67, 0.60),
     # Moving values costs by their bytes.
     "permute": (0.06, 0.25), "transpose": (0.06, 0.25), "chunk": (0.03, 0.12), "split": (0.03, 0.12),
     "unbind": (0.03, 0.12),

@@ -19,10 +19,13 @@ from edgekd.models.calls import Site, record_calls
 from edgekd.quant.byte_kernels import Grid, same_on_arm
 from edgekd.quant.exact_plan import Kernel, plan_kernels
 from edgekd.quant.fake_quant import ActivationQuantizer
+from edgekd.quant.gelu import LEAST, MOST
 from edgekd.quant.qat import QuantizedModel
 from edgekd.quant.simulate import range_key
 
 SLOPE, OFFSET = float(np.float32(1 / 6)), 0.5  # of a hard sigmoid
+# Of a GELU's gate.
+GATE = Grid(float(np.float32(1 / (MOST - LEAST))), 0, MOST - LEAST, LEAST)
 _SHARE = 1 - 2**-12
 _STEPS = 40  # 1 % of the range at most
 
@@ -88,6 +91,8 @@ def _settled(model: QuantizedModel, kernel: Kernel) -> bool:
     if kernel.kind == "line":
         line, offset = line_of(reads[0])
         return same_on_arm(False, line, offset, out, constant=offset.high)
+    if kernel.kind == "gelu":
+        return same_on_arm(True, reads[0], GATE, out)
     return same_on_arm(kernel.kind != "add", reads[0], reads[1], out)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from edgekd.models.calls import CallMode, Site
 from edgekd.quant.fake_quant import ActivationQuantizer
+from edgekd.quant.gelu import gelu_gate
 from edgekd.quant.kernels import fake_quantize_bias
 from edgekd.quant.placement import GATES, gate_of
 
@@ -31,6 +32,8 @@ class FakeQuantMode(CallMode):
         # While torch traces, the bias stays float: the file's passes round it.
         rounds = owner.scheme.quantize_bias and not torch.jit.is_tracing()  # type: ignore[attr-defined]
         self._inputs = owner.placement.inputs if rounds else {}
+        # On bytes without a sign: TensorRT has a GELU of its own.
+        self._gelus = owner.placement.gelus if not owner.scheme.symmetric else frozenset()
 
     def quantized(self, site: Site, value: Any) -> Any:
         range_site = self._points.get(site)
@@ -62,7 +65,19 @@ class FakeQuantMode(CallMode):
             args, kwargs = self._with_integer_bias(range_site, args, kwargs)
         if site.op in GATES and gate_of(site) in self._points:
             return self.quantized(site, self._gated(site, func, args, kwargs))
+        if site in self._gelus:
+            return self.quantized(site, self._gelu(func, args, kwargs))
         return self.quantized(site, func(*args, **kwargs))
+
+    def _gelu(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        phase = self._owner.activation_quantizers()[0].phase
+        if phase not in ("train", "frozen"):
+            return func(*args, **kwargs)
+        self._silent += 1
+        try:
+            return args[0] * gelu_gate(args[0])
+        finally:
+            self._silent -= 1
 
     def _gated(self, site: Site, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """``x * gate(x)`` with the gate quantized, as the file has it."""

@@ -53,7 +53,7 @@ class Residual(nn.Module):
 
 
 class ScaledShortcut(nn.Module):
-    """A float stream (layer norm) that a convolution and a GELU read; layer scale behind a layer."""
+    """A float stream (layer norm) that a convolution and an ELU read; layer scale behind a layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,9 +63,9 @@ class ScaledShortcut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(x)
-        h = nn.functional.gelu(self.mix(x))
+        h = nn.functional.elu(self.mix(x))
         h = self.grow(h).mul(self.gamma.reshape(1, -1, 1, 1))
-        return nn.functional.gelu(x) + h
+        return nn.functional.elu(x) + h
 
 
 def placed(net: nn.Module, x: Tensor, **options: object) -> Placement:
@@ -88,9 +88,7 @@ def test_in_a_transformer_what_linear_layers_read_and_write_is_quantized_and_not
 
 
 def test_one_row_is_written_in_float() -> None:
-    head = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 6), nn.GELU()
-    )
+    head = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 6), nn.ELU())
     assert "3:linear" not in sites(placed(nn.Sequential(*head, nn.Linear(6, 4)), torch.randn(2, 3, 8, 8)))
 
 
