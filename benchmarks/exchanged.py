@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=12_000, help="images, validation included")
     parser.add_argument("--test", type=int, default=10_000)
     parser.add_argument("--teacher-epochs", type=int, default=10)
-    parser.add_argument("--epochs", type=int, nargs=3, default=[6, 2, 2], help="distil, prune, quantize")
+    parser.add_argument("--epochs", type=int, nargs=3, default=[10, 3, 2], help="distil, prune, quantize")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--teachers-only", action="store_true")
     parser.add_argument("--scratch", type=Path, help="a folder that is kept: a killed run goes on from it")
