@@ -31,6 +31,8 @@ from edgekd.recipe import Recipe
 INT8, FP32 = "int8", "fp32"
 # Fraction of the validation samples that speed may cost: the same weights differ by ties, not by more.
 MAX_DROP = 0.005
+# How many times as long as float a file may take in the median, where noise does not tell the two apart.
+SLOWER = 1.03
 
 
 @dataclass
@@ -147,6 +149,8 @@ def _profiled(path: Path, threads: int) -> list[OperatorCost]:
 def choose(variants: list[Variant], measured: Measurement, scores: Mapping[str, float | None]) -> Variant:
     """The first variant, unless another is faster beyond the noise and not less accurate.
 
+    Float needs less: a smaller file is no reason to ship one that takes longer than float in the median.
+
     Args:
         variants: the smallest first.
         scores: a fraction of the validation samples by variant; None where there are no labels.
@@ -156,7 +160,8 @@ def choose(variants: list[Variant], measured: Measurement, scores: Mapping[str, 
         own, other = scores[chosen.name], scores[variant.name]
         if own is not None and other is not None and other < own - MAX_DROP:
             continue
-        if measured.ratio(chosen.name, variant.name).low > 1:
+        ratio = measured.ratio(chosen.name, variant.name)
+        if ratio.low > 1 or (variant.name == FP32 and ratio.value > SLOWER):
             chosen = variant
     return chosen
 

@@ -119,6 +119,15 @@ def test_integers_stay_unless_another_is_faster_beyond_the_noise(tmp_path: Path)
     assert choose(three, measured(int8=slow, mixed=steady, fp32=[1.0] * 5), none).name == FP32
 
 
+def test_float_goes_out_where_integers_take_longer_in_the_median(tmp_path: Path) -> None:
+    two = [variant(name, tmp_path) for name in (INT8, FP32)]
+    none: dict[str, float | None] = dict.fromkeys((INT8, FP32))
+    noisy = [1.8, 2.3, 1.8, 1.8, 2.3]  # the median round: a tenth below 2
+    assert choose(two, measured(int8=[2.0] * 5, fp32=noisy), none).name == FP32
+    level = [1.97, 2.1, 1.97, 1.97, 2.1]  # as fast as int8, within what nobody notices: the smaller one
+    assert choose(two, measured(int8=[2.0] * 5, fp32=level), none).name == INT8
+
+
 def test_speed_does_not_buy_accuracy(tmp_path: Path) -> None:
     three = [variant(name, tmp_path) for name in (INT8, MIXED, FP32)]
     times = measured(int8=[3.0] * 5, mixed=[2.0] * 5, fp32=[1.0] * 5)
