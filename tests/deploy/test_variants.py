@@ -23,6 +23,7 @@ from edgekd.profiles.statistics import ratio
 from edgekd.quant.partial import float_twin, leave_in_float, quantized_layers
 from edgekd.quant.qat import QuantizedModel, prepare_qat
 from edgekd.quant.schemes import get_scheme
+from edgekd.quant.settle import settle_scales
 from edgekd.variants import FP32, INT8, Variant, choose, explain, variant_rows, write_variants
 
 
@@ -66,6 +67,7 @@ def test_layers_left_in_float_run_in_float_and_the_rest_in_integers(
     x = torch.randn(64, 3, 16, 16)
     before = trained(x).detach()
     part = leave_in_float(trained, {"blocks.1.conv": "measured"}, x[:2], blocks=["blocks.1"])
+    settle_scales(part, x[:2])
     export_quantized(part, x[:2], tmp_path / "m.onnx", opset=17)
     report = check_coverage(tmp_path / "m.onnx")
     assert (report.integer_ops, report.float_ops) == (4, 1)
