@@ -29,10 +29,10 @@ def test_one_name_stands_for_all_that_it_can_replace() -> None:
 
 def test_both_trainings_take_it_and_by_themselves_ask_for_nothing() -> None:
     quiet = parse_recipe(QAT, where="r.yaml")
-    assert [getattr(stage, "substitute") for stage in quiet.stages] == [{}, {}]
+    assert [stage.substitute for stage in quiet.stages] == [{}, {}]
     asked = apply_overrides(QAT, ["distill.substitute=relu", "quantize.substitute.gelu=quick-gelu"])
     stages = parse_recipe(asked, where="r.yaml").stages
-    assert [getattr(stage, "substitute") for stage in stages] == ["relu", {"gelu": "quick-gelu"}]
+    assert [stage.substitute for stage in stages] == ["relu", {"gelu": "quick-gelu"}]
 
 
 def test_after_training_is_refused_with_what_to_do_instead() -> None:
@@ -60,6 +60,6 @@ def test_what_cannot_be_is_one_line(override: str, words: str) -> None:
 def test_the_shipped_recipe_exchanges_before_the_longest_training() -> None:
     recipe = load_recipe("same-fast", ["teacher=timm:resnet18@random", "data.path=builtin:digits"])
     assert [stage.stage for stage in recipe.stages] == ["distill", "prune", "quantize"]
-    assert recipe.student == "same" and getattr(recipe.stages[0], "substitute") == "relu"
-    epochs = [getattr(stage, "epochs") for stage in recipe.stages]
+    assert recipe.student == "same" and recipe.stages[0].substitute == "relu"
+    epochs = [stage.epochs for stage in recipe.stages]
     assert epochs[0] == max(epochs)
