@@ -122,7 +122,10 @@ def test_what_each_stage_kept(whole):
 
 
 def weights(model: onnx.ModelProto) -> dict[str, tuple[np.ndarray, int]]:
-    """Per convolution and linear node: its integer weights with the reduction axis in front of the groups."""
+    """Per convolution and linear node: its integer weights with the reduction axis in front of the groups.
+
+    Not the first convolution where it reads neighbouring pixels as channels: no mask was made for those.
+    """
     values = {entry.name: numpy_helper.to_array(entry) for entry in model.graph.initializer}
     made = {output: node for node in model.graph.node for output in node.output}
     found = {}
@@ -133,6 +136,8 @@ def weights(model: onnx.ModelProto) -> dict[str, tuple[np.ndarray, int]]:
         assert dequantize.op_type == "DequantizeLinear", node.name
         weight = values[dequantize.input[0]]
         assert weight.dtype == np.int8
+        if "_pixels" in dequantize.input[0]:
+            continue
         transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
         axis = 0 if node.op_type == "MatMul" or (node.op_type == "Gemm" and not transposed) else 1
         found[node.name or node.output[0]] = np.moveaxis(weight, axis, -1)

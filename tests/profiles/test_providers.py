@@ -34,7 +34,7 @@ def test_providers_of_another_build() -> None:
         __version__="1.99", get_available_providers=lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
     )
     check_provider("cuda", ort)
-    with pytest.raises(MissingDependencyError, match="allowed: cuda, cpu"):
+    with pytest.raises(MissingDependencyError, match="allowed: cpu, cuda"):
         check_provider("tensorrt", ort)
 
 

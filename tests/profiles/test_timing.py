@@ -72,18 +72,20 @@ def test_streams_run_at_the_same_time() -> None:
 
 
 def test_what_ends_after_the_first_stream_does_not_count() -> None:
-    gate = threading.Event()
+    gate, hangs = threading.Event(), threading.Event()
     calls: list[str] = []
 
     def slow() -> None:
         if threading.current_thread() is not threading.main_thread():
             calls.append("slow")
             if len([call for call in calls if call == "slow"]) == 3:
+                hangs.set()
                 gate.wait(timeout=20)
 
     def quick() -> None:
         calls.append("quick")
         if len([call for call in calls if call == "quick"]) == 5:
+            hangs.wait(timeout=20)
             threading.Timer(0.2, gate.set).start()
 
     # quick makes its warm-up and 4 runs; slow hangs in its second run until quick has long finished.
