@@ -21,8 +21,9 @@ class Fidelity:
 
     @property
     def score(self) -> float:
-        """The agreement; among equals (few samples give few distinct shares) the smaller divergence wins."""
-        return self.agreement - 1e-3 * min(self.kl, 1.0)
+        """From 0 to 1 by the divergence. Few samples give few distinct shares, and one of them may be a tie that
+        fell the other way by chance: top-1 is for targets, on many samples."""
+        return 1 / (1 + self.kl)
 
 
 @torch.no_grad()
