@@ -8,15 +8,9 @@ from __future__ import annotations
 from torch import nn
 
 from edgekd.models.torchvision_shim import ensure_torchvision_ops
+from edgekd.recipes.fashion_nets import PREPROCESS
 
-PREPROCESS = {
-    "height": 28,
-    "width": 28,
-    "channels": 1,
-    "mean": [0.2860],
-    "std": [0.3530],
-    "interpolation": "bilinear",
-}
+__all__ = ["PREPROCESS", "mobilenetv2", "resnet18"]
 
 
 def resnet18(num_classes: int = 10, in_chans: int = 1) -> nn.Module:

@@ -117,7 +117,7 @@ def _read(path: Path) -> Any:
         zipfile.BadZipFile,
         zlib.error,
         KeyError,
-        NotImplementedError,
+        RuntimeError,  # zipfile: a method of compression that it does not know, or a password
     ) as error:
         if "pickle" in str(error):
             reason = "it holds Python objects (a pickle), which could run code"

@@ -199,6 +199,6 @@ def _probe(module: TextClassifier, ids: Tensor, mask: MaskForm) -> Tensor | None
     module.mask = mask
     try:
         answer: Tensor = module(ids)
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError):
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
         return None
     return answer

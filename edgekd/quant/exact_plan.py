@@ -7,10 +7,16 @@ from typing import Literal
 
 from edgekd.models.calls import Call, CallGraph, Site
 from edgekd.quant.float_kernels import FLOAT_TABLES
-from edgekd.quant.placement import FUSED_ACTIVATIONS, GATES, WEIGHTED, Placement, gate_of
-from edgekd.quant.placement import _fused_reader as fused_reader
-from edgekd.quant.placement import _site as site_of
-from edgekd.quant.placement import _source as source
+from edgekd.quant.placement import (
+    FUSED_ACTIVATIONS,
+    GATES,
+    WEIGHTED,
+    Placement,
+    fused_reader,
+    gate_of,
+    site_of,
+    source_of,
+)  # fmt: skip
 
 Kind = Literal["weighted", "add", "mul", "mean", "line", "gated", "gelu", "table"]
 _MEANS = frozenset({"mean", "adaptive_avg_pool2d"})
@@ -95,13 +101,13 @@ def _gated(graph: CallGraph, placement: Placement, call: Call, gate: Site) -> di
 
 def _ranges(graph: CallGraph, placement: Placement, call: Call) -> tuple[Site, ...]:
     """Of what ``call`` reads; empty where one of them is float."""
-    found = [placement.points.get(site_of(graph, source(graph, value))) for value in call.inputs]
+    found = [placement.points.get(site_of(graph, source_of(graph, value))) for value in call.inputs]
     return tuple(each for each in found if each is not None) if None not in found else ()
 
 
 def _pools(graph: CallGraph, call: Call) -> bool:
     """Over the whole height and width."""
-    producer = graph.producer(source(graph, call.inputs[0]))
+    producer = graph.producer(source_of(graph, call.inputs[0]))
     if producer is None or len(producer.shape) != 4:
         return False
     return call.shape in (producer.shape[:2], (*producer.shape[:2], 1, 1))

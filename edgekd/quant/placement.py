@@ -86,7 +86,7 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = (), style: 
     regions = None if style == "full" else plan_regions(graph, float_layers, style)
     readers: dict[Site, int] = {}
     if regions is None:
-        wanted = {_source(graph, value) for call in integer_calls for value in call.inputs}
+        wanted = {source_of(graph, value) for call in integer_calls for value in call.inputs}
         wanted.update(value for call in integer_calls for value in _quantized_output(graph, call))
     else:
         wanted, readers = _within_regions(graph, regions)
@@ -102,14 +102,14 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = (), style: 
         root,
         wanted - set(graph.result),
         integer=lambda call: call in integer_calls and (regions is None or call.index in regions.integer),
-        source=lambda value: _source(graph, value),
+        source=lambda value: source_of(graph, value),
         bounds=lambda value: _clips(graph, value),
     )
     limits_of = {together: limits for together, limits in joined.values() if limits is not None}
     root = {value: joined[kept][0] if kept in joined else kept for value, kept in root.items()}
     # The logits stay float: the last integer kernel writes them directly, at no cost in accuracy.
     points = {
-        _site(graph, value): _site(graph, root[value])
+        site_of(graph, value): site_of(graph, root[value])
         for value in sorted(wanted)
         if value not in graph.result
     }
@@ -117,7 +117,7 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = (), style: 
         gate_of(call.site)
         for call in graph.calls
         if call.op in GATES
-        and {_source(graph, call.inputs[0]), *call.outputs} <= wanted
+        and {source_of(graph, call.inputs[0]), *call.outputs} <= wanted
         and (regions is None or call.index in regions.integer)
     ]
     points |= {gate: gate for gate in gates}
@@ -125,22 +125,22 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = (), style: 
         call.site
         for call in graph.calls
         if call.op == "gelu"
-        and {_source(graph, call.inputs[0]), *call.outputs} <= wanted
+        and {source_of(graph, call.inputs[0]), *call.outputs} <= wanted
         and not any(value in graph.result for value in call.outputs)
         and (regions is None or call.index in regions.integer)
     )
     inputs = {
-        call.site: _site(graph, root[_source(graph, call.inputs[0])])
+        call.site: site_of(graph, root[source_of(graph, call.inputs[0])])
         for call in integer_calls
         if call.op in WEIGHTED
     }
     bounds = {
-        _site(graph, value): limits
+        site_of(graph, value): limits
         for value in sorted(set(root.values()))
         if (limits := limits_of.get(value) or _clips(graph, value)) is not None
     }
     bounds |= dict.fromkeys(gates, (0.0, 1.0))
-    entries = {site: _site(graph, root[value]) for site, value in readers.items()}
+    entries = {site: site_of(graph, root[value]) for site, value in readers.items()}
     return Placement(points, inputs, bounds, entries, gelus)
 
 
@@ -150,7 +150,7 @@ def plan_regions(graph: CallGraph, float_layers: Collection[str] = (), style: St
     fused = {
         reader.index: call.index
         for call in integer_calls
-        if (reader := _fused_reader(graph, call)) is not None
+        if (reader := fused_reader(graph, call)) is not None
     }
     gates = [
         call.index
@@ -175,7 +175,7 @@ def _within_regions(graph: CallGraph, regions: Regions) -> tuple[set[int], dict[
     for call in graph.calls:
         if call.op not in IDENTITIES:
             for value in call.inputs:
-                reads.setdefault(_source(graph, value), []).append(call)
+                reads.setdefault(source_of(graph, value), []).append(call)
     for call in graph.calls:
         if call.index in regions.integer and not regions.absorbed(call):
             rounded.update(_quantized_output(graph, call))
@@ -241,11 +241,11 @@ def _within(module: str, block: str) -> bool:
 
 
 def _quantized_output(graph: CallGraph, call: Call) -> tuple[int, ...]:
-    reader = _fused_reader(graph, call)
+    reader = fused_reader(graph, call)
     return call.outputs if reader is None else reader.outputs
 
 
-def _fused_reader(graph: CallGraph, call: Call) -> Call | None:
+def fused_reader(graph: CallGraph, call: Call) -> Call | None:
     """What the integer kernel of ``call`` does on the way: an activation, or a factor for each channel (layer
     scale), which the file has in its weights."""
     reader = graph.sole_consumer(call)
@@ -259,10 +259,10 @@ def _fused_reader(graph: CallGraph, call: Call) -> Call | None:
     return reader if channels is not None and reader.factors == call.shape[channels] else None
 
 
-def _source(graph: CallGraph, value: int) -> int:
+def source_of(graph: CallGraph, value: int) -> int:
     producer = graph.producer(value)
     if producer is not None and producer.op in IDENTITIES and producer.inputs:
-        return _source(graph, producer.inputs[0])
+        return source_of(graph, producer.inputs[0])
     return value
 
 
@@ -271,12 +271,12 @@ def _root(graph: CallGraph, value: int, known: dict[int, int]) -> int:
     if value not in known:
         producer = graph.producer(value)
         if producer is not None and producer.op in MOVES_VALUES and producer.inputs:
-            known[value] = _root(graph, _source(graph, producer.inputs[0]), known)
+            known[value] = _root(graph, source_of(graph, producer.inputs[0]), known)
         else:
             known[value] = value
     return known[value]
 
 
-def _site(graph: CallGraph, value: int) -> Site:
+def site_of(graph: CallGraph, value: int) -> Site:
     producer = graph.producer(value)
     return INPUT if producer is None else producer.site

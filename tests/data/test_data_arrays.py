@@ -108,6 +108,26 @@ def test_truncated_and_foreign_files(tmp_path: Path, digits: Digits, refused: Re
 
 
 @pytest.mark.parametrize(
+    ("field", "value"), [("flags", 1), ("method", 99)], ids=["password", "unknown-compression"]
+)
+def test_an_archive_that_python_cannot_open(
+    tmp_path: Path, digits: Digits, refused: Refused, field: str, value: int
+) -> None:
+    path = tmp_path / "d.npz"
+    np.savez(path, images=digits[0], labels=digits[1])
+    content = bytearray(path.read_bytes())
+    # Where a zip's two kinds of header hold it: flags, then the method of compression.
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = content.find(signature)
+        while start >= 0:
+            content[start + offset + (2 if field == "method" else 0)] = value
+            start = content.find(signature, start + 4)
+    path.write_bytes(content)
+    with refused(DataError, str(path), "cannot be read"):
+        open_data(DataRecipe(path=path.name), base=tmp_path)
+
+
+@pytest.mark.parametrize(
     ("images", "word"),
     [
         (np.zeros((4, 8, 8), np.float32), "float32"),
