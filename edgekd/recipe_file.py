@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from edgekd.errors import RecipeError, fault, nearest
 from edgekd.recipe import Recipe
 from edgekd.recipe_stages import DEFAULT_METHODS, STAGE_KINDS, STAGE_NAMES, methods_of
+from edgekd.yaml_text import load_yaml
 
 _FLAGS = {"data": "add data: {path: ...} or --data PATH"}
 # Keys of one method that mean nothing in another: what to do instead.
@@ -177,7 +178,7 @@ def apply_overrides(document: dict[str, Any], overrides: Iterable[str]) -> dict[
 def read_document(path: Path) -> dict[str, Any]:
     """The YAML mapping in ``path``, parsed safely."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(
             fault(str(path), "cannot be read", got=getattr(error, "strerror", None) or str(error))

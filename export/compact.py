@@ -127,7 +127,7 @@ def shorten_names(proto: onnx.ModelProto, *, wrapper: str) -> None:
         taken.add(name)
         for position, value in enumerate(node.output):
             if value and value not in kept:
-                short[value] = name if position == 0 else f"{name}_{position}"
+                short[value] = name if position == 0 else f"{name}:{position}"  # "_1" is the second node
     _rename(proto, lambda name: short.get(name, name))
 
 

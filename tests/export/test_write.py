@@ -292,3 +292,29 @@ def test_a_path_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         export_float(Tiny(), torch.zeros(1, 3, 12, 12), tmp_path / "file" / "f.onnx", opset=17)
+
+
+class TwoAttentions(nn.Module):
+    """Both in the root's own ``forward``, as people write them: two splits with three outputs each in one module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 32, 4, 4)
+        self.first, self.second, self.head = nn.Linear(32, 96), nn.Linear(32, 96), nn.Linear(32, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        for layer in (self.first, self.second):
+            query, key, value = layer(x).unflatten(2, (3, 2, 16)).permute(2, 0, 3, 1, 4).unbind(0)
+            found = nn.functional.scaled_dot_product_attention(query, key, value)
+            x = x + found.transpose(1, 2).flatten(2)
+        return self.head(x.mean(1))
+
+
+def test_two_nodes_of_several_outputs_in_one_module_have_names_of_their_own(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, x = TwoAttentions().eval(), torch.randn(2, 3, 16, 16)
+    export_float(net, x, tmp_path / "m.onnx", opset=20)
+    answer = run_batches(open_session(tmp_path / "m.onnx"), x.numpy(), batch=2)
+    with torch.no_grad():
+        np.testing.assert_allclose(answer, net(x).numpy(), atol=1e-5)
