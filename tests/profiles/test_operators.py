@@ -19,7 +19,7 @@ def event(
     return {"cat": cat, "name": node + suffix, "dur": duration, "args": args}
 
 
-def test_rows_are_means_without_warm_up_the_slowest_first() -> None:
+def test_rows_are_of_usual_runs_without_warm_up_the_slowest_first() -> None:
     events = [
         {"cat": "Session", "name": "model_run", "dur": 999},
         event("conv", "Conv", 500),
@@ -47,6 +47,19 @@ def test_rows_are_means_without_warm_up_the_slowest_first() -> None:
         "layers": [],
     }
     assert [row.position for row in operator_costs(list(reversed(events)), warmup=1)] == [1, 0]
+
+
+def test_a_run_that_was_interrupted_does_not_make_its_operator_the_slowest() -> None:
+    quiet = [event("conv", "Conv", 40) for _ in range(7)] + [event("relu", "Relu", 10) for _ in range(7)]
+    busy = [event("conv", "Conv", 44), event("relu", "Relu", 9_000)]
+    rows = operator_costs(quiet + busy)
+    assert [(row.node, row.mean_us, row.share) for row in rows] == [("conv", 40.0, 0.8), ("relu", 10.0, 0.2)]
+
+
+def test_an_operator_of_less_than_a_microsecond_is_not_free() -> None:
+    # The profiler counts whole microseconds: a median of these would be 0.
+    events = [event("relu", "Relu", duration) for duration in (0, 1, 0, 0, 1, 0, 1, 0)]
+    assert operator_costs(events)[0].mean_us == 0.25
 
 
 def test_no_events_are_no_rows() -> None:
