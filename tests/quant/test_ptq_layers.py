@@ -136,6 +136,37 @@ def _float(model: QuantizedModel, x: Tensor) -> Tensor:
     return logits
 
 
+class Pooled(nn.Module):
+    """A norm that sees one vector a sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.head = nn.LayerNorm(128), nn.Linear(128, 20)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(x.mean((2, 3))))
+
+
+def test_smoothing_is_judged_on_samples_that_its_scales_have_not_seen() -> None:
+    """The maxima of eight vectors fit them alone: judged on the same eight, a large alpha looks best."""
+    x = torch.randn(72, 128, 2, 2, generator=torch.Generator().manual_seed(3))
+    model = net(Pooled)
+    few, others = x[:8], x[8:]
+    (done,) = smooth(model, [few[:5], few[5:]], x[:2], "auto")
+    assert done.alpha is None or done.alpha < 0.5
+    errors = []
+    for each in (model, net(Pooled)):
+        quantized = prepare_qat(each, x[:2], SCHEMES["u8s8"]).eval()
+        set_ranges(quantized, observe(quantized, [few]), "min-max")
+        errors.append(fidelity(_float(quantized, others), answers(quantized, [others])).mse)
+    assert errors[0] < 1.2 * errors[1]
+
+
+def test_smoothing_works_with_one_sample() -> None:
+    (done,) = smooth(net(Pooled), [torch.rand(1, 128, 2, 2)], torch.rand(2, 128, 2, 2), "auto")
+    assert done.norm == "norm"
+
+
 def test_a_scale_moves_only_where_all_readers_can_take_it_in() -> None:
     model, x = net(Tokens), images(8, 16, 6)
     pairs = {pair.norm: set(pair.readers) for pair in find_pairs(model, x)}
