@@ -24,6 +24,7 @@ from edgekd.export.finish import ExportedFile, compressed_size, describe, finish
 from edgekd.export.gates import add_hard_sigmoids, tile_gates
 from edgekd.export.gelus import gelus_to_bytes
 from edgekd.export.gemm import linears_to_gemm
+from edgekd.export.hardswish import hardswishes_to_bytes
 from edgekd.export.masks import deepen_masks
 from edgekd.export.nbits import Products, linears_to_nbits
 from edgekd.export.noops import drop_noops
@@ -109,6 +110,7 @@ def export_quantized(
         qdq.store_integer_weights(proto)
         qdq.pool_spatial_means(proto)
         qdq.absorb_clips(proto)
+        hardswishes_to_bytes(proto)
         add_hard_sigmoids(proto)
         gelus = gelus_to_bytes(proto)
         if gelus:

@@ -31,6 +31,7 @@ from edgekd.quant.exact_products import exact_products
 from edgekd.quant.fake_quant import WeightFakeQuant
 from edgekd.quant.float_kernels import FLOAT_KERNELS
 from edgekd.quant.gelu import LEAST, MOST, SLOPE, STEPS
+from edgekd.quant.hardswish import gate_of_bytes
 from edgekd.quant.kernels import MAX_BIAS
 from edgekd.quant.placement import INPUT, gate_of
 from edgekd.quant.qat import QuantizedModel
@@ -119,6 +120,8 @@ class _ExactMode(FakeQuantMode):
             return self._pair(kernel, args[0], self._gate(site, args[0]))
         if kernel.kind == "gelu":
             return self._gelu_bytes(kernel, args[0])
+        if kernel.kind == "hardswish":
+            return self._hardswish_bytes(kernel, args[0])
         if not all(isinstance(arg, Tensor) for arg in args[:2]) or len(args) > 2 or kwargs:
             return None
         return self._pair(kernel, args[0], args[1])
@@ -191,6 +194,12 @@ class _ExactMode(FakeQuantMode):
         steep = torch.sigmoid(integers.float() * (torch.tensor(read.scale) * torch.tensor(SLOPE)))
         gate = (steep / torch.tensor(1 / STEPS)).round_().clamp_(LEAST, MOST).double() - LEAST
         return _values(product_x86(integers, gate, read, GATE, out), out)
+
+    def _hardswish_bytes(self, kernel: Kernel, x: Tensor) -> Tensor:
+        read, out = self._grid(kernel.reads[0]), self._grid(kernel.writes)
+        gate, integers = gate_of_bytes(read), _integers(x, read)
+        cut = (integers - read.low).clamp_max_(gate.high)
+        return _values(product_x86(integers, cut, read, gate, out), out)
 
     def _grid(self, range_site: Site | None) -> Grid:
         assert range_site is not None

@@ -18,7 +18,7 @@ from edgekd.quant.placement import (
     source_of,
 )  # fmt: skip
 
-Kind = Literal["weighted", "add", "mul", "mean", "line", "gated", "gelu", "table"]
+Kind = Literal["weighted", "add", "mul", "mean", "line", "gated", "gelu", "hardswish", "table"]
 _MEANS = frozenset({"mean", "adaptive_avg_pool2d"})
 
 
@@ -28,7 +28,7 @@ class Kernel:
 
     Attributes:
         kind: ``line`` is a hard sigmoid, ``gated`` the product in a SiLU or HardSwish, ``gelu`` that in a GELU,
-            ``table`` a float operation on the values of one range, which are few.
+            ``hardswish`` one on its own bytes, ``table`` a float operation on the values of one range, which are few.
         reads: the ranges of its tensors.
         writes: the range of its output; None where the kernel writes float.
         keepdim: of a mean over height and width.
@@ -48,6 +48,10 @@ def plan_kernels(graph: CallGraph, placement: Placement) -> dict[Site, Kernel]:
         gate = placement.points.get(gate_of(call.site))
         if call.op in GATES and gate is not None:
             found |= _gated(graph, placement, call, gate)
+            continue
+        if call.site in placement.hardswishes:
+            own = (placement.hardswishes[call.site],)
+            found[call.site] = Kernel("hardswish", own, placement.points[call.site])
             continue
         if call.site in placement.gelus:
             found[call.site] = Kernel("gelu", _ranges(graph, placement, call), placement.points[call.site])

@@ -9,11 +9,13 @@ pooling) keep the scale of what they move.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from edgekd.models.calls import Call, CallGraph, Site
+from edgekd.quant.hardswish import HALF_WIDTH
 from edgekd.quant.joined import join_ranges
 from edgekd.quant.regions import Regions, cut_regions
 
@@ -55,7 +57,7 @@ class Placement:
     ``bounds`` holds the values that a range's call cannot leave (``(0, 6)`` after a ReLU6): a learned range
     that stays inside lets the clip itself disappear from the file. ``entries`` maps layers to the range by
     which they round what they read, where others read the same value in float. ``gelus`` are computed
-    on bytes.
+    on bytes, and so are ``hardswishes``, each with the range of what it reads.
     """
 
     points: dict[Site, Site]
@@ -63,6 +65,12 @@ class Placement:
     bounds: dict[Site, tuple[float, float]] = field(default_factory=dict)
     entries: dict[Site, Site] = field(default_factory=dict)
     gelus: frozenset[Site] = frozenset()
+    hardswishes: dict[Site, Site] = field(default_factory=dict)
+
+    @property
+    def anchored(self) -> frozenset[Site]:
+        """Ranges of which only a HardSwish reads, which is 0 below -3."""
+        return frozenset(self.hardswishes.values())
 
     @property
     def ranges(self) -> list[Site]:
@@ -113,10 +121,12 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = (), style: 
         for value in sorted(wanted)
         if value not in graph.result
     }
+    hardswishes = _hardswishes(graph, points)
     gates = [
         gate_of(call.site)
         for call in graph.calls
         if call.op in GATES
+        and call.site not in hardswishes
         and {source_of(graph, call.inputs[0]), *call.outputs} <= wanted
         and (regions is None or call.index in regions.integer)
     ]
@@ -139,9 +149,9 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = (), style: 
         for value in sorted(set(root.values()))
         if (limits := limits_of.get(value) or _clips(graph, value)) is not None
     }
-    bounds |= dict.fromkeys(gates, (0.0, 1.0))
+    bounds |= dict.fromkeys(gates, (0.0, 1.0)) | dict.fromkeys(hardswishes.values(), (-HALF_WIDTH, math.inf))
     entries = {site: site_of(graph, root[value]) for site, value in readers.items()}
-    return Placement(points, inputs, bounds, entries, gelus)
+    return Placement(points, inputs, bounds, entries, gelus, hardswishes)
 
 
 def plan_regions(graph: CallGraph, float_layers: Collection[str] = (), style: Style = "auto") -> Regions:
@@ -189,6 +199,20 @@ def _within_regions(graph: CallGraph, regions: Regions) -> tuple[set[int], dict[
         else:
             rounded.add(value)
     return rounded, entries
+
+
+def _hardswishes(graph: CallGraph, points: dict[Site, Site]) -> dict[Site, Site]:
+    """HardSwishes of what a convolution or a linear layer wrote for them alone, with their range."""
+    found = {}
+    shared = Counter(points.values())
+    for call in graph.calls:
+        made = graph.producer(source_of(graph, call.inputs[0])) if call.op == "hardswish" else None
+        if made is None or made.op not in WEIGHTED or _sole_reader(graph, made) is not call:
+            continue
+        own = points.get(made.site)
+        if own == made.site and shared[own] == 1 and call.site in points:
+            found[call.site] = own
+    return found
 
 
 def gate_of(site: Site) -> Site:
@@ -248,15 +272,20 @@ def _quantized_output(graph: CallGraph, call: Call) -> tuple[int, ...]:
 def fused_reader(graph: CallGraph, call: Call) -> Call | None:
     """What the integer kernel of ``call`` does on the way: an activation, or a factor for each channel (layer
     scale), which the file has in its weights."""
-    reader = graph.sole_consumer(call)
-    while reader is not None and reader.op in IDENTITIES:
-        reader = graph.sole_consumer(reader)
+    reader = _sole_reader(graph, call)
     if reader is None or call.op not in FUSES_ACTIVATION:
         return None
     if reader.op in FUSED_ACTIVATIONS:
         return reader
     channels = {"conv2d": 1, "linear": -1}.get(call.op)
     return reader if channels is not None and reader.factors == call.shape[channels] else None
+
+
+def _sole_reader(graph: CallGraph, call: Call) -> Call | None:
+    reader = graph.sole_consumer(call)
+    while reader is not None and reader.op in IDENTITIES:
+        reader = graph.sole_consumer(reader)
+    return reader
 
 
 def source_of(graph: CallGraph, value: int) -> int:

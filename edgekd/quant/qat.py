@@ -21,6 +21,7 @@ from edgekd.errors import PreconditionError, RecipeError, fault, nearest
 from edgekd.models.calls import Site, record_calls
 from edgekd.models.fold import fold_batch_norms
 from edgekd.quant.fake_quant import UNBOUNDED, ActivationQuantizer, WeightFakeQuant
+from edgekd.quant.hardswish import HALF_WIDTH
 from edgekd.quant.placement import INPUT, WEIGHTED, Placement, Style, plan_placement
 from edgekd.quant.schemes import QuantScheme
 from edgekd.quant.simulate import FakeQuantMode, range_key
@@ -59,7 +60,10 @@ class QuantizedModel(nn.Module):
         self.quantizers = nn.ModuleDict(
             {
                 range_key(site): ActivationQuantizer(
-                    scheme, ranges, bounds=placement.bounds.get(site, UNBOUNDED)
+                    scheme,
+                    ranges,
+                    bounds=placement.bounds.get(site, UNBOUNDED),
+                    anchor=HALF_WIDTH if site in placement.anchored else 0.0,
                 )
                 for site in placement.ranges
             }

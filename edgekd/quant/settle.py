@@ -20,6 +20,7 @@ from edgekd.quant.byte_kernels import Grid, same_on_arm
 from edgekd.quant.exact_plan import Kernel, plan_kernels
 from edgekd.quant.fake_quant import ActivationQuantizer
 from edgekd.quant.gelu import LEAST, MOST
+from edgekd.quant.hardswish import gate_of_bytes
 from edgekd.quant.qat import QuantizedModel
 from edgekd.quant.simulate import range_key
 
@@ -93,6 +94,8 @@ def _settled(model: QuantizedModel, kernel: Kernel) -> bool:
         return same_on_arm(False, line, offset, out, constant=offset.high)
     if kernel.kind == "gelu":
         return same_on_arm(True, reads[0], GATE, out)
+    if kernel.kind == "hardswish":
+        return same_on_arm(True, reads[0], gate_of_bytes(reads[0]), out)
     return same_on_arm(kernel.kind != "add", reads[0], reads[1], out)
 
 
