@@ -25,7 +25,7 @@ def add_hard_sigmoids(proto: onnx.ModelProto) -> int:
         readers = graph.readers.get(node.output[0], [])
         if data is None or data.op_type != "DequantizeLinear" or node.output[0] in graph.outputs:
             continue
-        if len(readers) != 1 or not _within_zero_and_one(graph, readers[0]):
+        if len(readers) != 1 or not within_zero_and_one(graph, readers[0]):
             continue
         scale, zero = graph.constant(data.input[1]), graph.constant(data.input[2])
         if scale is None or zero is None or scale.size != 1:
@@ -53,7 +53,8 @@ def add_hard_sigmoids(proto: onnx.ModelProto) -> int:
     return count
 
 
-def _within_zero_and_one(graph: Graph, node: onnx.NodeProto) -> bool:
+def within_zero_and_one(graph: Graph, node: onnx.NodeProto) -> bool:
+    """``node`` is a quantization whose integers reach from at least 0 to at most 1."""
     if node.op_type != "QuantizeLinear":
         return False
     scale, zero = graph.constant(node.input[1]), graph.constant(node.input[2])

@@ -24,7 +24,7 @@ from edgekd.export.finish import ExportedFile, compressed_size, describe, finish
 from edgekd.export.gates import add_hard_sigmoids, tile_gates
 from edgekd.export.gelus import gelus_to_bytes
 from edgekd.export.gemm import linears_to_gemm
-from edgekd.export.hardswish import hardswishes_to_bytes
+from edgekd.export.hardswish import hard_sigmoids_into_convolutions, hardswishes_to_bytes
 from edgekd.export.masks import deepen_masks
 from edgekd.export.nbits import Products, linears_to_nbits
 from edgekd.export.noops import drop_noops
@@ -111,6 +111,7 @@ def export_quantized(
         qdq.pool_spatial_means(proto)
         qdq.absorb_clips(proto)
         hardswishes_to_bytes(proto)
+        hard_sigmoids_into_convolutions(proto)
         add_hard_sigmoids(proto)
         gelus = gelus_to_bytes(proto)
         if gelus:

@@ -31,7 +31,7 @@ from edgekd.quant.exact_products import exact_products
 from edgekd.quant.fake_quant import WeightFakeQuant
 from edgekd.quant.float_kernels import FLOAT_KERNELS
 from edgekd.quant.gelu import LEAST, MOST, SLOPE, STEPS
-from edgekd.quant.hardswish import gate_of_bytes
+from edgekd.quant.hardswish import before_line, gate_of_bytes, on_line
 from edgekd.quant.kernels import MAX_BIAS
 from edgekd.quant.placement import INPUT, gate_of
 from edgekd.quant.qat import QuantizedModel
@@ -139,6 +139,8 @@ class _ExactMode(FakeQuantMode):
         weight = (args[1] / weight_scale.reshape(shape)).round_()
         channels = (-1, 1, 1) if weight.ndim == 4 else (-1,)
         bias = args[2] if len(args) > 2 else kwargs.get("bias")
+        if kernel.line:
+            weight_scale, bias = on_line(weight_scale, bias)
         rest = args[3:]
         options = {key: value for key, value in kwargs.items() if key != "bias"}
         total = exact_products(lambda a, b: func(a, b, None, *rest, **options), x, weight)
@@ -153,7 +155,8 @@ class _ExactMode(FakeQuantMode):
             return total.float() * factor.reshape(channels)
         scale_out, low, high, _ = self._grid(kernel.writes)
         factor = (factor / torch.tensor(scale_out)).reshape(channels)
-        return (total.float() * factor).clamp_(low, high).round_().mul_(scale_out)
+        written = (total.float() * factor).clamp_(low, high).round_().mul_(scale_out)
+        return before_line(written) if kernel.line else written
 
     def _mean(self, kernel: Kernel, x: Tensor) -> Tensor:
         read, (scale, low, high, _) = self._grid(kernel.reads[0]), self._grid(kernel.writes)

@@ -10,6 +10,7 @@ from edgekd.quant.float_kernels import FLOAT_TABLES
 from edgekd.quant.placement import (
     FUSED_ACTIVATIONS,
     GATES,
+    LINE,
     WEIGHTED,
     Placement,
     fused_reader,
@@ -32,12 +33,14 @@ class Kernel:
         reads: the ranges of its tensors.
         writes: the range of its output; None where the kernel writes float.
         keepdim: of a mean over height and width.
+        line: a convolution with the line of the hard sigmoid behind it in its weights.
     """
 
     kind: Kind
     reads: tuple[Site, ...]
     writes: Site | None
     keepdim: bool = True
+    line: bool = False
 
 
 def plan_kernels(graph: CallGraph, placement: Placement) -> dict[Site, Kernel]:
@@ -81,14 +84,14 @@ def _kernel(graph: CallGraph, placement: Placement, call: Call) -> Kernel | None
     else:
         return None
     reader = fused_reader(graph, call)
-    if reader is not None and reader.op not in FUSED_ACTIVATIONS:
+    if reader is not None and reader.op not in (*FUSED_ACTIVATIONS, LINE):
         return None  # a factor for each channel: the file has it in its weights
     value = (reader or call).outputs[0]
     writes = placement.points.get(site_of(graph, value))
     if not reads or (writes is None and call.op != "linear"):
         return None
     keepdim = call.op != "mean" or bool(call.kwargs.get("keepdim", False)) or len(call.shape) == 4
-    return Kernel(kind, reads, writes, keepdim)
+    return Kernel(kind, reads, writes, keepdim, line=reader is not None and reader.op == LINE)
 
 
 def _gated(graph: CallGraph, placement: Placement, call: Call, gate: Site) -> dict[Site, Kernel]:

@@ -32,6 +32,8 @@ INTEGER_OPS = WEIGHTED | {
 }
 FUSES_ACTIVATION = WEIGHTED | {"add"}
 FUSED_ACTIVATIONS = frozenset({"relu", "relu6", "hardtanh", "clamp"})
+# A line between two clips: in a convolution's weights and bias, the clips in the rounding behind it.
+LINE = "hardsigmoid"
 MOVES_VALUES = frozenset(
     {"flatten", "reshape", "view", "reshape_as", "permute", "transpose", "squeeze", "unsqueeze",
      "__getitem__", "chunk", "split", "unbind", "max_pool2d", "channel_shuffle", "pad"}
@@ -270,12 +272,12 @@ def _quantized_output(graph: CallGraph, call: Call) -> tuple[int, ...]:
 
 
 def fused_reader(graph: CallGraph, call: Call) -> Call | None:
-    """What the integer kernel of ``call`` does on the way: an activation, or a factor for each channel (layer
-    scale), which the file has in its weights."""
+    """What the integer kernel of ``call`` does on the way: an activation, or a line (a hard sigmoid) or a factor for
+    each channel (layer scale), which the file has in its weights."""
     reader = _sole_reader(graph, call)
     if reader is None or call.op not in FUSES_ACTIVATION:
         return None
-    if reader.op in FUSED_ACTIVATIONS:
+    if reader.op in FUSED_ACTIVATIONS or (reader.op == LINE and call.op == "conv2d"):
         return reader
     channels = {"conv2d": 1, "linear": -1}.get(call.op)
     return reader if channels is not None and reader.factors == call.shape[channels] else None

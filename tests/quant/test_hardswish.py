@@ -114,3 +114,39 @@ def test_a_learned_range_moves_its_upper_end_alone() -> None:
     assert quantizer.high.grad is not None and float(quantizer.high.grad) != 0
     scale, zero = quantizer._differentiable()
     assert (float(scale.detach()), round(float(zero.detach()))) == pytest.approx(quantizer.numbers())
+
+
+class Excited(nn.Module):
+    """Hard sigmoids behind a convolution with a bias, one without, and one that is used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(4, 16, 3)
+        self.one, self.two = nn.Conv2d(16, 16, 1), nn.Conv2d(16, 16, 1, bias=False)
+        self.head = nn.Linear(16, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        for layer in (self.one, self.two, self.two):
+            x = layer(x * F.hardsigmoid(layer(F.adaptive_avg_pool2d(x, 1))))
+        return self.head(x.mean((2, 3)))
+
+
+@torch.no_grad()
+def test_a_hard_sigmoid_behind_a_convolution_is_its_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = 3 * torch.randn(16, 4, 10, 10)
+    model = prepare_qat(Excited().eval(), x, SCHEMES["u8s8"]).eval()
+    model.calibrate([x])
+    model.set_phase("frozen")
+    path = tmp_path / "q.onnx"
+    export_quantized(model, x, path, opset=17)
+    open_session(path, kernel_rule="x86", optimized_to=tmp_path / "optimized.onnx")
+    kinds = Counter(node.op_type for node in onnx.load(str(tmp_path / "optimized.onnx")).graph.node)
+    assert kinds["QLinearConv"] == 7 and kinds["QLinearAdd"] == kinds["HardSigmoid"] == 0
+    answer = torch.from_numpy(open_session(path).run(None, {"input": x.numpy()})[0])
+    torch.testing.assert_close(answer, ExactTwin(model, x)(x), rtol=0, atol=1e-6)
+    torch.testing.assert_close(answer, model(x), rtol=0, atol=0.02 * float(answer.abs().max()))
+    other = tmp_path / "t.onnx"
+    export_quantized(model.with_scheme(SCHEMES["s8s8"]), x, other, opset=17)
+    assert sum(node.op_type == "HardSigmoid" for node in onnx.load(str(other)).graph.node) == 3
