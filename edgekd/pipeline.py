@@ -7,9 +7,9 @@ again with ``resume=True`` it goes on behind the last one.
 from __future__ import annotations
 
 import copy
+import logging
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,30 +20,27 @@ from torch import nn
 
 from edgekd.artifact import RunDirectory, write_json
 from edgekd.baselines import Baselines, write_baselines
-from edgekd.data.open import open_data
-from edgekd.data.source import Dataset, Progress, is_text
-from edgekd.data.tokens import cut_warnings
-from edgekd.deploy import deploy, plan_opset
-from edgekd.device import DeviceSpec, load_device
-from edgekd.errors import DataError, RecipeError, fault
+from edgekd.data.source import Progress
+from edgekd.deploy import deploy
+from edgekd.device import DeviceSpec
 from edgekd.evaluation import score, torch_logits
 from edgekd.limits import check_limits
 from edgekd.models.cost import measure_cost
 from edgekd.models.loaded import LoadedModel
-from edgekd.models.resolve import resolve_model
-from edgekd.preprocess_text import Text, TextPreprocess
+from edgekd.opening import open_devices, open_inputs
 from edgekd.recipe import Recipe
 from edgekd.report import Report
 from edgekd.run_report import write_run_report
-from edgekd.schedule import derive_seed, open_accelerator
+from edgekd.schedule import open_accelerator
 from edgekd.stage_inputs import StageInputs
 from edgekd.stages import STAGES, Stage
 from edgekd.stages.base import StageContext
 from edgekd.stages.distill import Distill
 from edgekd.store import baked, load_logits, load_state, read_metrics, save_logits, save_stage
-from edgekd.students.choose import choose_student
-from edgekd.tasks import TASKS
+from edgekd.tasks.guessing import commonest_share, guessing_doubt
 from edgekd.train import network
+
+_log = logging.getLogger(__name__)
 
 
 def compress(
@@ -88,24 +85,14 @@ class _Run:
         self.accelerator = open_accelerator()
         self.main = self.accelerator.is_main_process
         self.progress: Progress = progress if self.main else (lambda what, done, total: None)
-        self.devices: list[DeviceSpec] = [load_device(name) for name in recipe.devices]
-        for spec in self.devices:
-            plan_opset(recipe, spec)
-            if sum(other.name == spec.name for other in self.devices) > 1:
-                fix = "two JetPacks of one board are two runs"
-                raise RecipeError(
-                    fault(f"{recipe.name}: devices", "a board stands twice", got=spec.name, fix=fix)
-                )
+        self.devices: list[DeviceSpec] = open_devices(recipe)
         if self.main:
             RunDirectory.check(out, recipe_hash=recipe.hash(), resume=resume)
-        text = TASKS[recipe.task].text
-        self.data: Dataset = open_data(recipe.data, base=base, progress=self.progress, text=text)
-        self.teacher, self.student = self._models(base)
+        opened = open_inputs(recipe, base, self.progress)
+        self.data, self.teacher, self.student = opened.data, opened.teacher, opened.student
+        self.classes = opened.classes
         self.inputs = StageInputs(recipe, base, teacher=self.teacher, student=self.student, data=self.data,
                                   where=recipe.name, progress=self.progress)  # fmt: skip
-        if isinstance(self.student.preprocess, TextPreprocess):
-            self.data.warnings.extend(cut_warnings(self.data, self.student.preprocess))
-        self.classes = self._class_names()
         self.stages: list[tuple[str, Stage]] = _named(recipe)
         for name, stage in self.stages:
             stage.requires(self.student.module, self._context(name, stage, out))
@@ -115,56 +102,12 @@ class _Run:
                 out, recipe_yaml=recipe.to_yaml(), recipe_hash=recipe.hash(), resume=resume
             )
             self.run.tidy()
+            opened.tell()
         self.accelerator.wait_for_everyone()
         if not self.main:
             self.run = RunDirectory.open(
                 out, recipe_yaml=recipe.to_yaml(), recipe_hash=recipe.hash(), resume=True
             )
-
-    def _models(self, base: Path) -> tuple[LoadedModel | None, LoadedModel]:
-        recipe, classes = self.recipe, len(self.data.classes) if self.recipe.data.labels else 0
-        torch.manual_seed(derive_seed(recipe.seed, "init"))  # fresh weights come from the global generator
-        teacher = None
-        if recipe.teacher is not None:
-            where = f"{recipe.name}: teacher"
-            teacher = resolve_model(
-                recipe.teacher, classes=classes, input=recipe.input, base=base, where=where
-            )
-            if classes and teacher.classes != classes:
-                raise DataError(
-                    fault(self.data.name, "the labels do not fit the teacher", got=f"{classes} classes",
-                          allowed=f"the teacher's {teacher.classes}")
-                )  # fmt: skip
-            self._check_labels(teacher)
-        student = choose_student(recipe, teacher, classes=classes, base=base, texts=self._train_texts)
-        return teacher, student
-
-    def _train_texts(self) -> Iterator[Text]:
-        split = self.data.train
-        if is_text(split.source):
-            yield from (split.source.text(index) for index in split.indices.tolist())
-
-    def _check_labels(self, teacher: LoadedModel) -> None:
-        """A teacher that knows its classes by name must mean the same by each number as the data does."""
-        known, given = teacher.class_names, self.data.classes
-        if not (self.recipe.data.labels and known and given) or known == given:
-            return
-        strange = next((name for name in given if name not in known), None)
-        what = (
-            "labels that the teacher does not have"
-            if strange
-            else "labels in another order than the teacher's"
-        )
-        raise DataError(
-            fault(self.data.name, what, got=strange or list(given)[:5], allowed=", ".join(known[:10]),
-                  fix="name the classes as the teacher does")
-        )  # fmt: skip
-
-    def _class_names(self) -> tuple[str, ...]:
-        """The data's; without labels its folders may mean anything, then the teacher's own, or numbers."""
-        known = [self.data.classes, *([self.teacher.class_names] if self.teacher else [])]
-        fitting = [names for names in known if len(names) == self.student.classes]
-        return fitting[0] if fitting else tuple(str(k) for k in range(self.student.classes))
 
     def _context(self, name: str, stage: Stage, folder: Path) -> StageContext:
         settings = getattr(stage, "recipe", None)
@@ -267,8 +210,14 @@ class _Run:
                 what="evaluate teacher", workers=self.recipe.data.workers, progress=self.progress,
             )  # fmt: skip
             save_logits(logits_file, logits)
-            self._record("teacher", self.teacher.module, score(logits, self.data.test, logits),
+            metrics = score(logits, self.data.test, logits)
+            self._record("teacher", self.teacher.module, metrics,
                          {"notes": self.teacher.notes, "seconds": time.perf_counter() - begun})  # fmt: skip
+            doubt = guessing_doubt(
+                "the teacher", metrics["top1"], commonest_share(self.data.test.labels), len(self.data.test)
+            )
+            if doubt is not None and self.teacher.weights != "random":
+                _log.warning(doubt)
         self.accelerator.wait_for_everyone()
         return load_logits(logits_file).numpy() if self.main else None
 

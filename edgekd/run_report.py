@@ -17,6 +17,7 @@ from edgekd.errors import MissingDependencyError
 from edgekd.models.loaded import LoadedModel
 from edgekd.recipe import Recipe
 from edgekd.report import Report, render_run, write_report
+from edgekd.tasks.guessing import commonest_share
 
 _PACKAGES = (
     "edgekd",
@@ -53,6 +54,7 @@ def write_run_report(
             "data": {
                 "name": data.name, "train": len(data.train), "validation": len(data.validation),
                 "test": len(data.test), "classes": len(data.classes) or student.classes,
+                "commonest": commonest_share(data.test.labels) if data.test.targets is None else None,
                 "fingerprint": data.fingerprint, "provenance": data.provenance,
             },
             "versions": installed_versions(),

@@ -40,13 +40,17 @@ class ModelFacts(_Open):
 
 
 class DataFacts(_Open):
-    """``train``, ``validation`` and ``test`` are sample counts; ``classes`` a count."""
+    """``train``, ``validation`` and ``test`` are sample counts; ``classes`` a count.
+
+    ``commonest`` is the share of the commonest class among the test samples, where each has one known label.
+    """
 
     name: str
     train: Count
     validation: Count
     test: Count
     classes: int | None = None
+    commonest: Fraction | None = None
     fingerprint: str | None = None
     provenance: dict[str, Any] = Field(default_factory=dict)
 

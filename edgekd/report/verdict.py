@@ -19,6 +19,7 @@ from edgekd.report.facts import (
 )
 from edgekd.report.format import listing, milliseconds, percent, plural, points, ratio
 from edgekd.report.schema import DeployFacts, Report
+from edgekd.tasks.guessing import guessing_doubt
 
 Level = Literal["bad", "warn", "good", "note"]
 _ORDER = {"bad": 0, "warn": 1, "good": 2, "note": 3}
@@ -42,11 +43,22 @@ def verdicts(report: Report) -> list[Verdict]:
     if is_label_free(report):
         text = "No labels were read: agreement with the teacher stands for accuracy, which itself is unknown."
         found.append(Verdict("note", text))
+    found += _better_than_guessing(report)
     for entry in report.deploy:
         found += _speed(entry) + _guarantees(entry) + _gain(report, entry)
         if entry.exchange is not None:
             found.append(Verdict("note", f"{device_name(entry)}: {exchange_sentence(entry.exchange)}"))
     return sorted(found, key=lambda verdict: _ORDER[verdict.level])
+
+
+def _better_than_guessing(report: Report) -> list[Verdict]:
+    """Of the teacher that all are compared with; of the last stage where none teaches."""
+    if not report.stages or (report.models.teacher or "").endswith("@random"):
+        return []  # its weights are known to mean nothing
+    teacher = next((stage for stage in report.stages if stage.name == "teacher"), None)
+    who, stage = ("The teacher", teacher) if teacher else ("The trained model", report.stages[-1])
+    doubt = guessing_doubt(who, stage.metrics.top1, report.data.commonest, report.data.test)
+    return [Verdict("warn", doubt)] if doubt else []
 
 
 def _speed(entry: DeployFacts) -> list[Verdict]:

@@ -228,6 +228,8 @@ def test_the_bundle_classifies_images_by_itself(whole, tmp_path):
 def test_a_line_after_each_epoch_and_nothing_else_on_stderr(whole):
     # On a slow machine a long task says now and then how far it is.
     lines = [line for line in whole.progress.splitlines() if not re.fullmatch(r".+: \d+/\d+ \(.+\)", line)]
+    assert re.fullmatch(r"digits: [\d,]+ images to train, .+ 10 classes; read as 1x8x8", lines.pop(0))
+    assert lines.pop(0).startswith("student: the weights are what student() returned")
     assert [line.split(":")[0] for line in lines] == [
         *(f"distill epoch {k}/7" for k in range(1, 8)), *(f"prune epoch {k}/3" for k in range(1, 4)),
         *(f"quantize epoch {k}/2" for k in range(1, 3)),

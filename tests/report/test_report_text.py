@@ -107,6 +107,19 @@ def test_worst_verdict_first(sample: Report) -> None:
     assert {"bad", "warn", "good"} <= set(levels)
 
 
+def test_a_teacher_at_chance_is_told_before_what_it_bought(document: dict[str, Any]) -> None:
+    (teacher,) = [stage for stage in document["stages"] if stage["name"] == "teacher"]
+    document["data"] |= {"test": 40, "commonest": 0.1}
+    teacher["metrics"]["top1"] = 0.125
+    first = next(verdict for verdict in verdicts(Report.model_validate(document)) if verdict.level == "warn")
+    assert first.text.startswith("The teacher is no better than always") and "12.50%" in first.text
+    for change in ({"metrics": {"top1": 0.9}}, {}):
+        other = {**document, "stages": [{**stage, **change} for stage in document["stages"]]}
+        if not change:  # random weights: what they answer means nothing, and another line says so
+            other["models"] = {"teacher": "timm:resnet18@random"}
+        assert not any("no better" in verdict.text for verdict in verdicts(Report.model_validate(other)))
+
+
 def test_broken_pattern_is_a_bad_verdict(document: dict[str, Any]) -> None:
     document["deploy"][0]["sparsity"]["violations"] = 3
     found = verdicts(Report.model_validate(document))

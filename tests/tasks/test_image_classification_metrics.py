@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edgekd.errors import PostconditionError
+from edgekd.tasks.guessing import commonest_share, guessing_doubt
 from edgekd.tasks.image_classification import expected_calibration_error, log_softmax, metrics
 
 
@@ -65,3 +66,32 @@ def test_nan_is_named_and_not_scored() -> None:
     logits[1, 0] = np.nan
     with pytest.raises(PostconditionError, match="1 of 3"):
         metrics(logits, np.arange(3))
+
+
+@pytest.mark.parametrize(
+    ("top1", "share", "samples", "doubted"),
+    [
+        (0.10, 0.1, 40, True),
+        (0.19, 0.1, 40, True),  # two standard errors are 0.095
+        (0.20, 0.1, 40, False),
+        (0.12, 0.1, 10_000, False),
+        (0.002, 0.001, 5000, False),  # a thousand classes
+        (10 / 12, 10 / 12, 12, True),
+        (1.0, 10 / 12, 12, False),  # two standard errors reach beyond 1
+        (None, 0.1, 40, False),
+        (0.1, None, 40, False),
+    ],
+)
+def test_an_answer_that_is_always_the_same_is_no_skill(
+    top1: float | None, share: float | None, samples: int, doubted: bool
+) -> None:
+    doubt = guessing_doubt("the teacher", top1, share, samples)
+    assert (doubt is not None) is doubted
+    if doubt is not None:
+        assert doubt.startswith("the teacher is no better") and f"{share:.2%} of {samples}" in doubt
+
+
+def test_the_share_of_the_commonest_class() -> None:
+    assert commonest_share(np.array([2, 0, 2, 1])) == 0.5
+    assert commonest_share(np.array([2, -1, 2, 1])) is None, "one is not known"
+    assert commonest_share(np.array([], np.int64)) is None
