@@ -84,8 +84,14 @@ def _first_problem(error: ValidationError, where: str) -> str:
         key = str(problem["loc"][-1])
         if foreign := _other_method(problem["loc"]):
             return fault(spot, foreign, got=key, fix=_FOREIGN.get(key) or nearest(key, known))
-        return fault(spot, "unknown key", got=key, fix=nearest(key, known) if known else None)
+        fix = nearest(key, known) if known else None
+        homes = [name for name in Recipe.model_fields if key in _known_keys((name, key)) and name != "stages"]
+        if homes and fix is not None and fix.startswith("known"):
+            fix = f"did you mean {homes[0]}.{key}?"
+        return fault(spot, "unknown key", got=key, fix=fix)
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] in ("tuple_type", "list_type"):
+        message = "must be a list, such as [a, b, c]"
     if problem["type"] == "missing":
         return fault(spot, "is missing", fix=_FLAGS.get(path))
     if problem["type"] == "value_error" and not path:

@@ -116,16 +116,20 @@ def absolute_spec(spec: str, cwd: Path) -> str:
     """A model given on the command line names files from the current folder, not from the recipe's."""
 
     def absolute(name: str) -> str:
-        path = cwd / Path(name).expanduser()
-        return str(path) if path.exists() else name
+        return str(cwd / Path(name).expanduser())
+
+    def where_it_exists(name: str) -> str:
+        return absolute(name) if Path(absolute(name)).exists() else name
 
     kind, separator, rest = spec.partition(":")
-    if separator and kind in ("timm", "torch", "onnx", "hf"):
-        body, at, checkpoint = rest.partition("@")
-        if kind == "torch":
-            file, colon, factory = body.rpartition(":")
-            body = f"{absolute(file)}{colon}{factory}"
-        elif kind == "onnx":
-            body, at, checkpoint = absolute(rest), "", ""
-        return f"{kind}:{body}{at}{absolute(checkpoint) if checkpoint else ''}"
-    return absolute(spec)
+    if not separator or not rest or kind not in ("timm", "torch", "onnx", "hf"):
+        return where_it_exists(spec)
+    if kind == "onnx":
+        return f"onnx:{absolute(rest)}"
+    file, suffix, name = rest.partition(".py:") if kind == "torch" else ("", "", rest)
+    body, at, checkpoint = name.partition("@")
+    if kind == "hf":
+        body = where_it_exists(body)  # else a name on the hub
+    if checkpoint and checkpoint != "random":
+        checkpoint = absolute(checkpoint)
+    return f"{kind}:{absolute(file) if suffix else file}{suffix}{body}{at}{checkpoint}"

@@ -111,6 +111,8 @@ def _check_columns(path: Path, names: list[str], wanted: dict[str, str]) -> None
     for key, name in wanted.items():
         if name not in names:
             fix = nearest(name, names) if names else "the file is empty"
+            if key == "data.image_column" and "text" in names:
+                fix = "for a table of texts set task: text-classification (--set task=text-classification)"
             raise DataError(fault(str(path), f"no column for {key}", got=name, fix=fix))
         if names.count(name) > 1:
             raise DataError(fault(str(path), f"two columns for {key}", got=name))

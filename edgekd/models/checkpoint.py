@@ -93,7 +93,8 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
 def align_names(state: Mapping[str, Tensor], expected: Iterable[str]) -> dict[str, Tensor]:
     """``state`` without the prefixes that data-parallel, compiled or wrapped training put before names.
 
-    A prefix goes only when that brings more names into ``expected``.
+    Known prefixes, and a first part that every name has (``net.``). A prefix goes only when that brings more
+    names into ``expected``.
     """
     wanted = set(expected)
     best = dict(state)
@@ -101,7 +102,8 @@ def align_names(state: Mapping[str, Tensor], expected: Iterable[str]) -> dict[st
     candidates = [best]
     while candidates:
         current = candidates.pop()
-        for prefix in PREFIXES:
+        first_parts = {name.partition(".")[0] + "." for name in current}
+        for prefix in (*PREFIXES, *(first_parts if len(first_parts) == 1 else ())):
             if not any(name.startswith(prefix) for name in current):
                 continue
             shorter = {name.removeprefix(prefix): tensor for name, tensor in current.items()}

@@ -106,7 +106,8 @@ def _suggestion(spec: str, path: Path) -> str | None:
 
         if timm.is_model(spec):
             return f"did you mean 'timm:{spec}'?"
-    return "no such folder"
+    beside = [each.name for each in path.parent.iterdir() if each.is_dir()] if path.parent.is_dir() else []
+    return "no such folder" + (f"; {nearest(path.name, beside)}" if beside and "/" in spec else "")
 
 
 def _size_fix(model: LoadedModel) -> str:

@@ -23,6 +23,7 @@ from edgekd.models.thin import FACTORS
 from edgekd.prune.groups import Skipped
 from edgekd.prune.proof import attempt
 
+HEAD = "it answers for the model"  # why a layer stays whole at any compression
 _SMALLEST_OUTPUT = 10  # narrower layers are heads, as in the paper
 
 
@@ -53,7 +54,7 @@ def plan_ranks(
             continue
         rank, reason = _rank(layer, compression)
         if name in heads:
-            reason = "it answers for the model"
+            reason = HEAD
         named = [glob for glob in exclude if _matches(name, glob)]
         reason = f"excluded by the recipe: {named[0]}" if named else reason
         if reason is None:

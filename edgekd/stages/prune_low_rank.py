@@ -7,7 +7,7 @@ import copy
 from torch import nn
 
 from edgekd.errors import PreconditionError, fault
-from edgekd.prune.low_rank import plan_ranks, split_layers
+from edgekd.prune.low_rank import HEAD, plan_ranks, split_layers
 from edgekd.prune.proof import name_reasons
 from edgekd.recipe_stages import LowRankStage
 from edgekd.stages.base import StageContext, StageOutcome
@@ -26,9 +26,12 @@ class PruneLowRank(Cutting):
             model, context.example, self.recipe.compression, exclude=self.recipe.exclude
         )
         if not ranks:
+            fix = name_reasons(skipped) or "the model has no linear and no 1x1 layer"
+            if all(reason == HEAD for _, reason in skipped):  # a lower compression would not help
+                fix += "; use method: channels"
             raise PreconditionError(
                 fault(f"{self.name}.compression", "leaves no layer that becomes thinner", got=self.recipe.compression,
-                      fix=name_reasons(skipped) or "the model has no linear and no 1x1 layer; use method: channels")
+                      fix=fix)
             )  # fmt: skip
         small = copy.deepcopy(model)
         split_layers(small, ranks)

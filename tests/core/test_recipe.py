@@ -41,6 +41,8 @@ def refused(change: dict, *parts: str) -> None:
             ["reads labels"],
         ),
         ({"data": {}}, ["data.path", "missing"]),
+        ({"data": {"path": "x", "size": 32}}, ["data.size", "did you mean input.size?"]),
+        ({"input": {"mean": "0.5,0.5,0.5"}}, ["input.mean", "must be a list"]),
         ({"stages": []}, ["stages"]),
         ({"stages": "distill"}, ["not a list"]),
     ],

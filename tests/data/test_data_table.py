@@ -78,6 +78,12 @@ def test_missing_column_names_the_nearest(flat_folder: Path, tmp_path: Path, ref
         open_data(DataRecipe(path="table.csv"), base=tmp_path)
 
 
+def test_a_table_of_texts_says_how_it_is_read(tmp_path: Path, refused: Refused) -> None:
+    (tmp_path / "table.csv").write_text("text,label\na b,x\nc d,y\n")
+    with refused(DataError, "data.image_column", "--set task=text-classification"):
+        open_data(DataRecipe(path="table.csv"), base=tmp_path)
+
+
 def test_rows_without_label(flat_folder: Path, tmp_path: Path, refused: Refused) -> None:
     rows = _rows(flat_folder)
     rows[3] = (rows[3][0], "")

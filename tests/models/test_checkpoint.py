@@ -56,7 +56,8 @@ def test_safetensors(tmp_path, state):
 
 
 @pytest.mark.parametrize(
-    "prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]
+    "prefix",
+    ["module.", "model.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "net.", "module.my.net."],
 )
 def test_prefixes_go(state, prefix):
     prefixed = {prefix + name: tensor for name, tensor in state.items()}

@@ -37,6 +37,12 @@ def save(model, path, folded=False):
     )
 
 
+def test_a_folder_that_is_not_there_names_its_neighbour(refused, tmp_path):
+    (tmp_path / "stages" / "02-distill").mkdir(parents=True)
+    message = refused("stages/01-distill", error=ModelError)
+    assert "no such folder; did you mean '02-distill'?" in message
+
+
 @pytest.fixture
 def timm_model(resolve):
     return resolve("timm:test_resnet@random", channels=1, size=[32, 24], mean=[0.3], std=[0.2])

@@ -210,3 +210,8 @@ def test_depth_refuses_what_leaves_nothing(context, deep, student):
 def test_low_rank_refuses_what_leaves_nothing(context, deep):
     with pytest.raises(PreconditionError, match="leaves no layer that becomes thinner"):
         stage(LowRankStage, compression=1000).requires(deep, context)
+
+
+def test_low_rank_of_convolutions_alone_names_what_thins_them(context, student):
+    with pytest.raises(PreconditionError, match=r"answers for the model.*; use method: channels"):
+        stage(LowRankStage, compression=2).requires(student, context)
