@@ -127,5 +127,5 @@ def deploy(
     measure_deployed(entry, path, baselines, recipe, spec, progress)
     if isinstance(model, QuantizedModel):
         offer_exchange(entry, path, model, example, recipe=recipe, spec=spec, data=data, preprocess=preprocess,
-                       progress=progress)  # fmt: skip
+                       metadata=metadata, progress=progress)  # fmt: skip
     return DeployFacts.model_validate(entry)

@@ -48,6 +48,7 @@ def offer_exchange(
     spec: DeviceSpec,
     data: Dataset,
     preprocess: AnyPreprocess,
+    metadata: dict[str, str],
     progress: Progress | None,
 ) -> None:
     """Put :class:`ExchangeFacts` into ``entry`` where they are worth a reader's time.
@@ -58,6 +59,7 @@ def offer_exchange(
         entry: a deployed file's, with its latency.
         path: the deployed file.
         model: the trained integer network behind it; not changed.
+        metadata: the deployed file's: by it a text model is measured at its own length, with its own words.
     """
     if not entry.get("latency") or spec.runtime == "tensorrt":
         return  # TensorRT does an activation on the way out of the layer before it
@@ -71,7 +73,9 @@ def offer_exchange(
         batches = eval_loader(few, preprocess, batch_size=_SAMPLES, workers=0)
         quantized.calibrate(batch["inputs"] for batch in batches)
         quantized.set_phase("frozen")
-        export_quantized(quantized, example, temporary, opset=entry["opset"], kernels=spec.kernel_rule)
+        export_quantized(
+            quantized, example, temporary, opset=entry["opset"], metadata=metadata, kernels=spec.kernel_rule
+        )
         times = _times(path, temporary, entry, recipe, spec, progress)
     except EdgeKDError as error:
         entry["warnings"].append(f"what other activations would give is not known: {error}")

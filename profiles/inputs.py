@@ -85,9 +85,14 @@ def random_inputs(
 
 
 def text_limits(session: Any) -> TextLimits:
-    """As the model's metadata states them, where edgekd wrote it."""
+    """As the metadata of the session's file state them, where edgekd wrote it."""
+    return stated_limits(session.get_modelmeta().custom_metadata_map)
+
+
+def stated_limits(metadata: Mapping[str, str]) -> TextLimits:
+    """As a file's metadata state them, where edgekd wrote it."""
     try:
-        stated = json.loads(session.get_modelmeta().custom_metadata_map["preprocess"])
+        stated = json.loads(metadata["preprocess"])
         length, vocabulary = int(stated["max_length"]), int(stated["vocab_size"])
     except (ValueError, KeyError, TypeError):
         return TextLimits()

@@ -17,7 +17,7 @@ from edgekd.profiles.estimation.graph import Graph, Node
 from edgekd.profiles.estimation.light import read_light
 from edgekd.profiles.estimation.shapes import Inference
 from edgekd.profiles.estimation.stored import stored_weight
-from edgekd.profiles.inputs import Shape, random_inputs
+from edgekd.profiles.inputs import Shape, random_inputs, stated_limits
 from edgekd.profiles.onnx_file import read_summary
 
 _NAMES = {1: "float", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "double"}
@@ -54,7 +54,8 @@ def load_graph(path: Path, *, batch: int = 1, shape: Shape = None) -> Graph:
     for tensor in proto.initializer:
         inference.add_weight(tensor.name, stored_weight(tensor, path, places.get(tensor.name)), tensor)
     entries = [_entry(value) for value in proto.input if value.name not in initialised]
-    for name, array in random_inputs(entries, batch=batch, shape=shape).items():
+    limits = stated_limits({entry.key: entry.value for entry in model.metadata_props})
+    for name, array in random_inputs(entries, batch=batch, shape=shape, text=limits).items():
         inference.add_input(name, array.shape, onnx.helper.np_dtype_to_tensor_dtype(array.dtype))
     nodes = inference.run(proto.node)
     return Graph(

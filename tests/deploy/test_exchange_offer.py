@@ -69,12 +69,17 @@ def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., di
         model.set_phase("frozen")
         before = copy.deepcopy(model.state_dict())
         path = tmp_path / "model.onnx"
-        export_quantized(model.eval(), X, path, opset=17)
+        metadata = {"preprocess": PREPROCESS.model_dump_json()}
+        export_quantized(model.eval(), X, path, opset=17, metadata=metadata)
 
         def clock(files: dict[str, Path], **asked: Any) -> Any:
             kinds = [node.op_type for node in onnx.load(str(files["exchanged"])).graph.node]
             assert "Erf" not in kinds and "Gelu" not in kinds and "Sigmoid" not in kinds
             assert "QuantizeLinear" in kinds or "QLinearConv" in kinds
+            stated = [onnx.load(str(file)).metadata_props for file in files.values()]
+            assert all(any(entry.key == "preprocess" for entry in props) for props in stated), (
+                "measured on other inputs"
+            )
             reports = {"deployed": SimpleNamespace(p50_ms=gain[0]), "exchanged": SimpleNamespace(p50_ms=1.0)}
             return SimpleNamespace(
                 reports=reports, ratio=lambda a, b: SimpleNamespace(value=gain[0], low=gain[1], high=gain[2])
@@ -84,7 +89,7 @@ def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., di
         entry: dict[str, Any] = {"latency": [{"p50_ms": p50_ms, "threads": 1}], "warnings": [], "opset": 17}
         offers.offer_exchange(
             entry, path, model, X, recipe=wanted or recipe(), spec=spec or load_device("cpu"), data=data,
-            preprocess=PREPROCESS, progress=None,
+            preprocess=PREPROCESS, metadata=metadata, progress=None,
         )  # fmt: skip
         assert isinstance(model, QuantizedModel) and isinstance(model.model.act, act), "nothing is exchanged"
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

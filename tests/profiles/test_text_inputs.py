@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 
 from edgekd.errors import ModelFileError
 from edgekd.profiles import measure, profile_operators
+from edgekd.profiles.estimation.loading import load_graph
 from edgekd.profiles.inputs import TextLimits, random_inputs, text_limits
 from edgekd.profiles.session import open_session
 
@@ -72,6 +73,12 @@ def test_the_report_tells_the_length(write_text_model):
     chosen = measure({"own": path}, rounds=1, runs=5, warmup=1, shape=(1, 9)).reports["own"]
     assert chosen.to_json()["inputs"] == {"input_ids": [1, 9]}
     assert profile_operators(path, runs=3)
+
+
+def test_an_estimate_is_of_the_length_that_is_measured(write_text_model):
+    for metadata, tokens in (({"max_length": 24, "vocab_size": 50}, 24), (None, 128)):
+        path = write_text_model(metadata=metadata)
+        assert load_graph(path).inputs == {"input_ids": (1, tokens)}
 
 
 def test_the_verb_says_what_it_measured(write_text_model, edgekd):
