@@ -114,6 +114,14 @@ def test_between_convolutions_integers_flow_as_in_the_full_placement() -> None:
     assert sites(placed(Residual(), x)) >= {str(INPUT), "<root>:relu", "<root>:relu#2"}
 
 
+@pytest.mark.parametrize(("reader", "rounded"), [(nn.LayerNorm(8), False), (nn.Linear(8, 8), True)])
+def test_what_pooling_writes_is_rounded_where_integers_read_it(reader: nn.Module, rounded: bool) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), reader, nn.Linear(8, 4))
+    placement = placed(net, torch.randn(2, 3, 8, 8))
+    assert ("1:adaptive_avg_pool2d" in sites(placement)) is rounded
+    assert {"0:conv2d", str(INPUT)} <= sites(placement)
+
+
 def test_a_float_stream_is_rounded_for_the_convolution_alone() -> None:
     placement = placed(ScaledShortcut(), torch.randn(2, 8, 6, 6))
     assert [str(site) for site in placement.entries] == ["mix:conv2d"]
