@@ -59,7 +59,7 @@ class StoredWeight:
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:
-    """The parsed file, external data included.
+    """The parsed file, external data included; nodes without a name are called by what they make.
 
     Raises:
         ModelFileError: missing, truncated, not ONNX; one line.
@@ -74,6 +74,8 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         ) from None
     if not proto.graph.node or not proto.graph.output:
         raise ModelFileError(fault(str(path), "is not an ONNX file: it holds no graph"))
+    for node in proto.graph.node:
+        node.name = node.name or node.output[0]
     return proto
 
 

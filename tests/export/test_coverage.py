@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -12,6 +13,7 @@ from onnx import helper, numpy_helper
 
 from edgekd.errors import CoverageError, ModelFileError
 from edgekd.export.coverage import check_coverage, require_coverage
+from edgekd.export.explicit import check_explicit
 from edgekd.export.write import export_quantized
 from edgekd.quant.qat import prepare_qat
 from edgekd.quant.schemes import SCHEMES
@@ -120,6 +122,31 @@ def test_products_of_activations_are_no_layers(tmp_path: Path) -> None:
     onnx.save(proto, str(tmp_path / "m.onnx"))
     report = check_coverage(tmp_path / "m.onnx")
     assert (report.integer_ops, report.float_ops, report.coverage) == (0, 0, 1.0)
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["inside", "external-data"])
+def test_nodes_without_names_and_weights_beside_the_file(tmp_path: Path, beside: bool) -> None:
+    nodes = [
+        helper.make_node("Conv", ["input", "w"], ["c"], pads=[1] * 4),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "v"], ["logits"], transB=1),
+    ]
+    values = np.random.default_rng(0).normal(size=(640,)).astype(np.float32)
+    weights = [values[:432].reshape(16, 3, 3, 3), values[432:592].reshape(10, 16)]
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [1, 10])],
+        [numpy_helper.from_array(array, name) for array, name in zip(weights, ("w", "v"), strict=True)],
+    )  # fmt: skip
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = tmp_path / "m.onnx"
+    onnx.save_model(proto, str(path), save_as_external_data=beside, location="m.data", size_threshold=0)
+    for report in (check_coverage(path), check_explicit(path)):
+        assert (report.integer_ops, report.float_ops) == (0, 2)
+        assert [entry.partition(":")[0] for entry in report.float_nodes] == ["c", "logits"]
 
 
 def test_a_layer_over_a_constant_is_float_and_counted(tmp_path: Path) -> None:
