@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.peers.bounded import one_line, run_bounded
 from benchmarks.peers.kernels import count_kernels
 from benchmarks.peers.launch import clean_environ
-from benchmarks.peers.row import Row
+from benchmarks.peers.row import Points, Row
 from benchmarks.peers.subject import Subject
 from edgekd.errors import EdgeKDError, ModelFileError, fault
 from edgekd.export.parity import parity
@@ -18,6 +18,7 @@ from edgekd.export.sparsity import check_sparsity
 from edgekd.profiles import open_session, run_batches
 
 _ANSWER_SECONDS = 600.0
+_RIGHT = "right.npy"
 
 
 def judge(
@@ -26,10 +27,16 @@ def judge(
     """``row`` with what the file's answers and graph say; "wrong file" where ONNX Runtime refuses it."""
     try:
         if worker is not None:
-            return row.model_copy(update=_answers(_foreign_logits(file, subject, worker), subject.expected))
+            foreign = _foreign_logits(file, subject, worker)
+            return row.model_copy(
+                update={**_answers(foreign, subject.expected), **_right(foreign, subject, file)}
+            )
         samples = np.load(subject.comparison)
         written = run_batches(open_session(file), samples, batch=1)
-        facts = {**_answers(written, subject.expected), **_kernels(file), **_zeros(file, pattern)}
+        facts = {
+            **_answers(written, subject.expected), **_right(written, subject, file), **_kernels(file),
+            **_zeros(file, pattern),
+        }  # fmt: skip
     except EdgeKDError as error:
         return row.failed("wrong file", one_line(str(error)))
     except Exception as error:  # whatever a foreign file makes our readers do, the other rows must go on
@@ -53,6 +60,26 @@ def _answers(written: np.ndarray, expected: np.ndarray) -> dict[str, object]:
         "agreement": found.agreement, "max_abs_diff": found.max_abs_diff, "samples": found.samples,
         "sqnr_db": sqnr_db(expected, written),
     }  # fmt: skip
+
+
+def _right(written: np.ndarray, subject: Subject, file: Path) -> dict[str, object]:
+    """Which samples are answered rightly is left beside the file, for :func:`beside_edgekd`."""
+    if subject.labels is None:
+        return {}
+    right = written.argmax(1) == subject.labels
+    np.save(file.with_name(_RIGHT), right)
+    own = subject.expected.argmax(1) == subject.labels
+    return {"accuracy": float(right.mean()), "loss": Points.between(own, right)}
+
+
+def beside_edgekd(rows: Sequence[Row], subject: Subject) -> list[Row]:
+    """``rows`` of one model with what edgekd's file answers rightly more often than each."""
+    judged = {row.peer: subject.folder / row.peer / _RIGHT for row in rows if row.accuracy is not None}
+    if "edgekd" not in judged:
+        return list(rows)
+    own = np.load(judged["edgekd"])
+    gains = {peer: Points.between(own, np.load(path)) for peer, path in judged.items() if peer != "edgekd"}
+    return [row.model_copy(update={"edgekd_gain": gains.get(row.peer)}) for row in rows]
 
 
 def _foreign_logits(file: Path, subject: Subject, worker: Sequence[str]) -> np.ndarray:

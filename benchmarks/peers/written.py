@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.peers.accuracy import markdown_accuracy
 from benchmarks.peers.plot import speed_picture
 from benchmarks.peers.row import Result
 from benchmarks.peers.summary import markdown_summary
@@ -39,6 +40,7 @@ def markdown(result: Result) -> str:
         "Versions: " + ", ".join(f"{name} {version}" for name, version in facts["versions"].items()) + ".",
         "",
         markdown_summary(result.rows),
+        markdown_accuracy(result.models, result.rows),
     ]
     for model in result.models:
         name = model["model"]

@@ -59,6 +59,8 @@ def stage_context(job: Job) -> StageContext:
     preprocess = Preprocess.model_validate({**facts["preprocess"], "crop_pct": 1.0})
     mean, std = (np.asarray(value, np.float32)[:, None, None] for value in (preprocess.mean, preprocess.std))
     pixels = np.rint((job.calibration * std + mean) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    if preprocess.channels == 1:
+        pixels = pixels[..., 0]
     assert np.allclose(preprocess.normalise(pixels), job.calibration, atol=1e-5), "not the job's samples"
     source = ArraySource("calibration", pixels, np.full(len(pixels), -1), ())
     train = Split("train", source, np.arange(len(pixels)))

@@ -1,4 +1,4 @@
-"""The job's timm model in torch, for peers that start from a module. Runs inside the peer's environment."""
+"""The job's model in torch, for peers that start from a module. Runs inside the peer's environment."""
 
 from __future__ import annotations
 
@@ -16,9 +16,26 @@ def load_model(job: Job) -> torch.nn.Module:
     import timm
     from safetensors.torch import load_file
 
-    model = timm.create_model(job.timm, pretrained=False)
+    model = (
+        _from_file(job.timm)
+        if job.timm.startswith("torch:")
+        else timm.create_model(job.timm, pretrained=False)
+    )
     model.load_state_dict(load_file(job.folder / "weights.safetensors"))
     return model.eval()
+
+
+def _from_file(name: str) -> torch.nn.Module:
+    """``torch:FILE:FUNCTION``."""
+    import importlib.util
+
+    path, function = name.removeprefix("torch:").rsplit(":", 1)
+    spec = importlib.util.spec_from_file_location("job_model", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    built: torch.nn.Module = getattr(module, function)()
+    return built
 
 
 def samples(job: Job) -> list[torch.Tensor]:
