@@ -9,7 +9,7 @@ import onnx
 
 from edgekd.export.constants import fold_constants
 from edgekd.export.nbits import OPERATOR
-from edgekd.export.weights import CONVOLUTIONS, LINEARS, stored_weights
+from edgekd.export.weights import LINEARS, stored_weights
 
 _SEQUENCE = 128  # tokens, where the length of a text is dynamic
 
@@ -28,9 +28,7 @@ def count_macs(proto: onnx.ModelProto) -> tuple[dict[str, float], dict[str, floa
         weighted.add(weight.node)
         shape = shapes.get(nodes[weight.node].output[0])
         if shape is not None:
-            conv = weight.op_type in CONVOLUTIONS
-            terms = weight.values[0].size if conv else weight.values.shape[weight.reduction]
-            layers[weight.node] = float(math.prod(shape)) * terms
+            layers[weight.node] = float(math.prod(shape)) * weight.products
     products: dict[str, float] = {}
     for node in proto.graph.node:
         if node.op_type in LINEARS and node.name not in weighted:

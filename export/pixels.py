@@ -180,7 +180,9 @@ def _rearrange(
     spread = spread.transpose(order).reshape(
         folding.written * outputs, folding.wide * channels, taps, folding.kernel
     )
-    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(spread), _marked(tensor.name)))
+    tensor.CopyFrom(
+        numpy_helper.from_array(np.ascontiguousarray(spread), _marked(tensor.name, weight[0].size))
+    )
     stored.input[0] = tensor.name
     for name in stored.input[1:]:
         values = numpy_helper.to_array(graph.initializers[name])
@@ -193,9 +195,10 @@ def _rearrange(
     return int(taps)
 
 
-def _marked(name: str) -> str:
-    """The channels of a window are no longer those that a pattern of zeros was made for: its name tells."""
-    return f"{name.removesuffix('_int8')}{PIXELS}_int8"
+def _marked(name: str, products: int) -> str:
+    """The channels of a window are no longer those that a pattern of zeros was made for, nor are all of its
+    numbers weights: its name tells."""
+    return f"{name.removesuffix('_int8')}{PIXELS}{products}_int8"
 
 
 def _by_colour(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,10 @@ LINEARS = {
     "QGemm": 3, "MatMulIntegerToFloat": 1, "DynamicQuantizeMatMul": 1, OPERATOR: 1,
 }  # fmt: skip
 WEIGHTED = CONVOLUTIONS | LINEARS
-# In the name of a weight whose channels are those of several pixels (:mod:`edgekd.export.pixels`).
+# In the name of a weight whose channels are those of several pixels (:mod:`edgekd.export.pixels`), before the
+# count of products in each of its sums: the other numbers are zeros where a window does not reach.
 PIXELS = "_pixels"
+_PIXELS = re.compile(rf"{PIXELS}(\d+)")
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,18 @@ class StoredWeight:
     def pixels(self) -> bool:
         """Several pixels of the image are its channels."""
         return PIXELS in self.initializer
+
+    @property
+    def products(self) -> int:
+        """Multiply-accumulates for each number that a layer writes; channels that were added for the kernel's
+        sake, zero in every filter, are none."""
+        counted = _PIXELS.search(self.initializer)
+        if counted:
+            return int(counted[1])
+        if self.kind == "linear":
+            return int(self.values.shape[self.reduction])
+        read = np.moveaxis(self.values, 1, 0).reshape(self.values.shape[1], -1).any(axis=1)
+        return int(read.sum()) * int(self.values[0, 0].size)
 
     @property
     def kind(self) -> Literal["conv", "linear"]:
@@ -105,7 +120,7 @@ def stored_weights(proto: onnx.ModelProto) -> Iterator[StoredWeight]:
             axis = values.ndim - 1 if transposed else values.ndim - 2
         group = attributes["group"].i if "group" in attributes else 1
         layer = name.removesuffix("_int8").removesuffix("_quantized")
-        layer = layer.removesuffix(PIXELS)
+        layer = _PIXELS.sub("", layer)
         layer = layer.removesuffix(".weight") if layer.endswith(".weight") else layer_of(node.name)
         yield StoredWeight(node.name, node.op_type, layer, name, values, order[axis], group)
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from edgekd.export.coverage import check_coverage
 from edgekd.export.layouts import MULTIPLES
+from edgekd.export.macs import count_macs
 from edgekd.export.sparsity import check_sparsity
 from edgekd.export.weights import StoredWeight, load_onnx, stored_weights
 from edgekd.export.write import export_quantized
@@ -76,7 +77,9 @@ def test_every_sum_stays_the_same(
         assert folded.values.shape == plain.values.shape and not folded.pixels
         return
     assert folded.values.shape == shape and folded.pixels and not plain.pixels
-    assert folded.layer == plain.layer == "0"
+    assert folded.layer == plain.layer == "0" and folded.products == plain.products == conv.weight[0].numel()
+    macs = [count_macs(load_onnx(tmp_path / f"{name}.onnx"))[0] for name in ("folded", "plain")]
+    assert macs[0] == macs[1] and list(macs[0].values())[0] % folded.products == 0
     assert np.abs(folded.values).astype(int).sum() == np.abs(plain.values).astype(int).sum() * (
         shape[0] // conv.out_channels
     )
