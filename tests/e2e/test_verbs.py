@@ -34,8 +34,14 @@ def test_compare_sets_runs_side_by_side(edgekd, whole, tmp_path):
     report = json.loads((other / "report.json").read_text())
     report["deploy"][0]["metrics"]["top1"] = 0.5
     (other / "report.json").write_text(json.dumps(report))
-    text = json.dumps(edgekd("compare", whole.out, other, "--json", "-").json())
-    assert "0.5" in text and str(whole.deployed("cpu")["metrics"]["top1"]) in text
+    files = edgekd("compare", whole.out, other, "--json", "-").json()["files"]
+    found = {(file["run"], file["device"]): file["top1"] for file in files}
+    own = {entry["device"]: entry["metrics"]["top1"] for entry in whole.report["deploy"]}
+    (first, *_), changed = own, report["deploy"][0]["device"]
+    assert first == changed and len(found) == len(files) == 2 * len(own)
+    for device, top1 in own.items():
+        assert found[whole.out.name, device] == top1
+        assert found["other", device] == (0.5 if device == changed else top1)
     shown = edgekd("compare", whole.out, other).out
     assert "50.00" in shown and "jetson" in shown.lower()
 
