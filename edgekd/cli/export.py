@@ -46,9 +46,11 @@ def export(
     spec = load_device(device)
     check_opset(spec, opset or spec.opset_export)
     need_compress()
+    import numpy as np
     import torch
 
     from edgekd.errors import DeviceError
+    from edgekd.export.parity import parity_of_file
     from edgekd.export.write import export_float
     from edgekd.models.resolve import resolve_model
     from edgekd.profiles import read_summary
@@ -80,17 +82,29 @@ def export(
     except DeviceError:
         output.unlink()
         raise
+    inputs = loaded.preprocess.example(4)
+    if inputs.dtype.kind == "f":  # an image of zeros, of which nearly any file makes the right answer
+        inputs = np.random.default_rng(0).standard_normal(inputs.shape).astype(inputs.dtype)
+    found = parity_of_file(output, lambda batch: _answers(loaded.module, batch), inputs)
     facts: dict[str, Any] = {
         "file": str(output), "opset": file.opset, "size_bytes": file.size_bytes, "sha256": file.sha256,
         "weights": loaded.weights, "input": list(loaded.preprocess.example_shape(1)[1:]), "classes": loaded.classes,
-        "notes": [*loaded.notes, *file.notes],
+        "max_abs_diff": found.max_abs_diff, "notes": [*loaded.notes, *file.notes],
     }  # fmt: skip
     if not write_result(facts, json_to):
         shape = " x ".join(map(str, loaded.preprocess.example_shape(1)[1:]))
         typer.echo(f"{output}: opset {file.opset}, {file.size_bytes / 1e6:.2f} MB, input N x {shape}, "
-                   f"{loaded.classes} classes, weights: {loaded.weights}")  # fmt: skip
+                   f"{loaded.classes} classes, weights: {loaded.weights}, answers within "
+                   f"{found.max_abs_diff:.1e} of the network")  # fmt: skip
         for note in facts["notes"]:
             typer.echo(f"note: {note}", err=True)
+
+
+def _answers(module: Any, inputs: Any) -> Any:
+    import torch
+
+    with torch.no_grad():
+        return module(torch.from_numpy(inputs)).numpy()
 
 
 def _write_program(module: Any, example: Any, output: Path, json_to: str | None) -> None:

@@ -99,7 +99,9 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        allowed = f"a folder with {CONFIG_FILE}, {WEIGHTS[0]} and {TOKENIZER_FILE}"
+        allowed = (
+            f"a folder with {CONFIG_FILE}, {WEIGHTS[0]} and {TOKENIZER_FILE}; or an ONNX file and the last"
+        )
         raise ModelError(
             fault(where, f"{path.parent} is not a Hugging Face model: it has no {path.name}", allowed=allowed)
         ) from None

@@ -32,6 +32,7 @@ from edgekd.models.hf_files import (
     weight_names,
 )
 from edgekd.models.loaded import LoadedModel, Request
+from edgekd.models.onnx_encoder import rebuilt_folder
 from edgekd.models.text_classifier import Pooling, TextClassifier
 from edgekd.preprocess_text import TextPreprocess
 
@@ -47,7 +48,7 @@ def load_hf(spec: str, request: Request) -> LoadedModel:
         ModelError: not such a folder, a tokenizer of another model, a teacher without a head.
     """
     parsed = parse_hf(spec, request.where)
-    folder = find_folder(parsed, request)
+    folder = rebuilt_folder(find_folder(parsed, request))
     if (folder / "model.json").is_file():  # saved by edgekd, with its head
         from edgekd.models.directory import load_model_dir
 

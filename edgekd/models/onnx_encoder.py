@@ -20,7 +20,8 @@ import safetensors.torch
 import torch
 from onnx import numpy_helper
 
-from edgekd.artifact import atomic_path, write_json
+from edgekd.artifact import atomic_path, sha256_file, write_json
+from edgekd.data.cache_dir import cache_dir
 from edgekd.errors import ModelFileError, fault
 from edgekd.models.hf_build import ATTENTION, quiet_transformers
 from edgekd.models.hf_files import CONFIG_FILE, TOKENIZER_FILE
@@ -28,7 +29,24 @@ from edgekd.models.hf_files import CONFIG_FILE, TOKENIZER_FILE
 TOLERANCE = 1e-4
 """Largest difference between the file's token vectors and the rebuilt model's."""
 
+_WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 _LAYER = re.compile(r"encoder\.layer\.(\d+)\.")
+
+
+def rebuilt_folder(folder: Path) -> Path:
+    """``folder`` itself; where it holds an ONNX file and a tokenizer and no weights, the rebuilt model in the cache.
+
+    Raises:
+        ModelFileError: as :func:`import_onnx_encoder`.
+        OutputError: the cache cannot be written.
+    """
+    files, tokenizer = sorted(folder.glob("*.onnx")), folder / TOKENIZER_FILE
+    if len(files) != 1 or not tokenizer.is_file() or any(any(folder.glob(each)) for each in _WEIGHTS):
+        return folder
+    out = cache_dir() / "encoders" / f"{sha256_file(files[0])[:16]}-{sha256_file(tokenizer)[:16]}"
+    if not (out / CONFIG_FILE).is_file():  # written last
+        import_onnx_encoder(files[0], tokenizer, out)
+    return out
 
 
 def import_onnx_encoder(file: Path, tokenizer: Path, out: Path) -> float:

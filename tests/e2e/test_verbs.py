@@ -93,6 +93,7 @@ def test_export_writes_a_stage_as_onnx(edgekd, whole, tmp_path):
     file = tmp_path / "distilled.onnx"
     found = edgekd("export", whole.out / "stages" / "02-distill", "-o", file, "--json", "-").json()
     assert found["opset"] == 20 and found["weights"] == "run" and found["size_bytes"] == file.stat().st_size
+    assert 0 < found["max_abs_diff"] < 1e-4  # of equal images of zeros it would be 0
     top1 = edgekd("evaluate", file, "--data", "builtin:digits", "--json", "-").json()["metrics"]["top1"]
     assert (
         top1

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+
 import onnx
 import pytest
 import torch
 from onnx import numpy_helper
 
-from edgekd.errors import ModelFileError
+from edgekd.errors import ModelError, ModelFileError
 from edgekd.models.hf_build import quiet_transformers
 from edgekd.models.onnx_encoder import import_onnx_encoder
+from edgekd.models.resolve import resolve_model
+from edgekd.recipe import InputRecipe
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,25 @@ def test_the_rebuilt_encoder_answers_as_the_file(exported, tmp_path):
         ids = torch.randint(5, 150, (2, 8))
         assert torch.allclose(again(input_ids=ids)[0], model(input_ids=ids)[0], atol=1e-4)
     assert again.config.num_attention_heads == 4 and again.config.num_hidden_layers == 2
+
+
+def test_a_folder_with_an_onnx_file_and_a_tokenizer_is_a_model(exported, tmp_path, monkeypatch):
+    folder, file, model = exported
+    monkeypatch.setenv("EDGEKD_CACHE", str(tmp_path / "cache"))
+    here = tmp_path / "here"
+    here.mkdir()
+    shutil.copy(file, here)
+    shutil.copy(folder / "tokenizer.json", here)
+    for _ in range(2):  # the second time it is in the cache
+        found = resolve_model(f"hf:{here}", classes=3, input=InputRecipe(max_length=8), base=tmp_path, where="x",
+                              role="student")  # fmt: skip
+        rebuilt = found.module.encoder.state_dict()
+        assert all(torch.allclose(rebuilt[name], value) for name, value in model.state_dict().items()
+                   if name in rebuilt and not name.startswith("pooler"))  # fmt: skip
+        monkeypatch.setattr("edgekd.models.onnx_encoder.import_onnx_encoder", None)
+    (here / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match=r"not a Hugging Face model: it has no config\.json"):
+        resolve_model(f"hf:{here}", classes=3, input=InputRecipe(), base=tmp_path, where="x", role="student")
 
 
 def test_a_matrix_that_changed_places_is_noticed(exported, tmp_path):
