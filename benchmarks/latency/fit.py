@@ -22,7 +22,7 @@ import numpy as np
 from architecture_table import Key, find_architecture, read_architectures
 from cases import cases_of, prior
 from folds import Floats, left_out
-from intervals import evidence_of, intervals_of
+from intervals import evidence_of, intervals_of, smallest_of
 from rows import Row, read_rows
 from solver import Problem, build, named, predict, solve
 
@@ -88,6 +88,7 @@ def write(kind: str, found: Fit, networks: Mapping[Key, Workload]) -> None:
         },
         "intervals": intervals_of(found.rows, networks, found.residuals),
         "evidence": evidence_of(found.rows, networks),
+        "smallest": smallest_of(found.rows, networks),
         "provenance": provenance,
     }
     (_OUT / f"{kind}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -43,6 +43,7 @@ class Board:
     models: tuple[str, ...]
     terms: np.ndarray
     published: np.ndarray
+    instructions: tuple[int, ...]
 
     def predicted(self, weights: np.ndarray) -> np.ndarray:
         return np.asarray(self.terms @ weights)
@@ -102,19 +103,20 @@ def board(name: str, precision: str = "fp32") -> Board:
     spec = load_device(name)
     core, hardware = emulated_core(spec), read_hardware(spec)
     counted = stored()
-    models, terms, published = [], [], []
+    models, terms, published, instructions = [], [], [], []
     with PUBLISHED.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             known = counted.get((core.name, row["model"]))
             same = (row["device"], row["runtime"], row["precision"]) == (name, "onnxruntime", precision)
             if known and same and known.get("precision", "fp32") == precision:
-                found = stored_work(known["whole"], core.style)
+                found = stored_work(known, core.style)
                 models.append(row["model"])
                 terms.append(
                     emulation.terms(found, hardware, int(row["threads"] or hardware.clusters[0].cores))
                 )
                 published.append(float(row["latency_ms"]))
-    return Board(name, core.name, tuple(models), np.array(terms), np.array(published))
+                instructions.append(sum(known["whole"]["instructions"].values()))
+    return Board(name, core.name, tuple(models), np.array(terms), np.array(published), tuple(instructions))
 
 
 def solve(terms: np.ndarray, published: np.ndarray) -> np.ndarray:
@@ -155,7 +157,7 @@ def write(boards: list[Board], spread: float, related: float, other: float) -> N
         named = {name: round(float(value), 4) for name, value in zip(PARAMETERS, values, strict=True)}
         hardware = read_hardware(load_device(each.name))
         near = {"ghz": hardware.clusters[0].ghz, "bandwidth": round(hardware.bandwidth, 3)}
-        fitted[each.core] = {**named, "spread": round(spread, 3), **near}
+        fitted[each.core] = {**named, "spread": round(spread, 3), **near, "smallest": min(each.instructions)}
     document |= {"fitted": fitted, "spread_of_relatives": round(related, 3)}
     document |= {"spread_of_other_cores": round(other, 3)}
     file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -57,6 +57,15 @@ def evidence_of(rows: Sequence[Row], networks: Mapping[tuple[str, str], Workload
     return dict(sorted(found.items()))
 
 
+def smallest_of(rows: Sequence[Row], networks: Mapping[tuple[str, str], Workload]) -> dict[str, int]:
+    """Multiply-accumulates of the smallest network of each runtime."""
+    found: dict[str, int] = {}
+    for row in rows:
+        name, macs = row.runtime.chain[0], network_of(row, networks).macs
+        found[name] = min(macs, found.get(name, macs))
+    return dict(sorted(found.items()))
+
+
 def _bounds(pairs: Sequence[tuple[float, float]], coverage: float) -> list[float]:
     values, weights = (np.asarray(part) for part in zip(*pairs, strict=True))
     order = np.argsort(values)

@@ -24,6 +24,7 @@ class Calibration:
     spread: 80 % of unseen models lie within this factor of the prediction.
     fitted: on published latencies of this very core.
     ghz, bandwidth: of the board that they were published for, GHz and GB/s.
+        smallest: instructions of the smallest network among them.
     """
 
     waits_mac: float
@@ -33,6 +34,7 @@ class Calibration:
     fitted: bool
     ghz: float = 0.0
     bandwidth: float = 0.0
+    smallest: float = 0.0
 
     def covers(self, board: Hardware) -> bool:
         """The board's clock and memory are near those that were published."""

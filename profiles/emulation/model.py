@@ -2,7 +2,8 @@
 
 ::
 
-    time of all cores = (waits_mac x cycles of multiply-adds + waits_other x cycles of all else) / (clock x speed-up)
+    time of all cores = (waits_mac x cycles of multiply-adds + waits_other x cycles of all else) / clock
+                        x (share that one thread runs alone + the rest / speed-up)
                       + lines beyond the level-2 cache x 64 bytes / (share x the board's memory bandwidth)
 
 Cycles per class come from the core's published timings, clock and bandwidth from the board's facts, the lines
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from edgekd.profiles.emulation.calibration import Calibration, calibration, speed_up, timing
 from edgekd.profiles.emulation.counts import Counts, Region, classes
+from edgekd.profiles.emulation.sharing import alone_share, is_alone, own_instructions
 from edgekd.profiles.estimation.hardware import Hardware, read_hardware
 from edgekd.profiles.predicted import OperatorTime
 
@@ -39,11 +41,13 @@ class Work:
     Attributes:
         mac_cycles, other_cycles: of one thread, by the core's published timings.
         lines: 64 bytes each, moved beyond the level-2 cache in either direction.
+        alone: share of the cycles that one thread runs, however many there are.
     """
 
     mac_cycles: float
     other_cycles: float
     lines: float
+    alone: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,19 +62,19 @@ class Prediction:
     notes: tuple[str, ...]
 
 
-def work(instructions: Mapping[str, int], lines: float, style: str) -> Work:
+def work(instructions: Mapping[str, int], lines: float, style: str, alone: float = 0.0) -> Work:
     """Counted instructions by class to :class:`Work` on a core of this style."""
     cycles = timing()["cycles"][style]
     spent = {name: count * cycles.get(name, cycles["other"]) for name, count in instructions.items()}
     multiply = sum(spent.get(name, 0.0) for name in MULTIPLY_ADDS)
-    return Work(multiply, sum(spent.values()) - multiply, lines)
+    return Work(multiply, sum(spent.values()) - multiply, lines, alone)
 
 
 def terms(found: Work, board: Hardware, threads: int) -> tuple[float, float, float]:
     """Milliseconds that the three parameters multiply: multiply-adds, all else, memory at full bandwidth."""
     cluster = board.clusters[0]
     gain = speed_up(min(threads, cluster.cores))
-    rate = cluster.ghz * 1e6 * gain
+    rate = cluster.ghz * 1e6 / (found.alone + (1.0 - found.alone) / gain)
     bandwidth = board.bandwidth * 1e6 * gain / speed_up(cluster.cores)
     return found.mac_cycles / rate, found.other_cycles / rate, found.lines * LINE_BYTES / bandwidth
 
@@ -93,9 +97,12 @@ def predict(
     cluster = board.clusters[0]
     threads = threads or cluster.cores
     by = calibration(core.name, core.style)
-    compute, memory = milliseconds(_work(counts.whole, core), board, threads, by)
+    spent = [each.region.instructions for each in counts.operators]
+    alone = alone_share(counts.whole.instructions, spent)
+    compute, memory = milliseconds(_work(counts.whole, core, alone), board, threads, by)
     total = compute + memory
-    published = by.covers(board) and precision == "fp32" and threads == cluster.cores
+    small = counts.whole.instructions < by.smallest / 2
+    published = by.covers(board) and precision == "fp32" and threads == cluster.cores and not small
     spread = by.spread if published else max(by.spread, float(timing()["spread_of_other_precisions"]))
     basis = (
         f"{counts.whole.instructions / 1e6:.0f} M instructions and {_lines(counts.whole) * LINE_BYTES / 1e6:.0f} MB "
@@ -108,6 +115,11 @@ def predict(
         )
     elif not by.covers(board):
         notes.append(f"calibrated on a {core.name} at {by.ghz:g} GHz with {by.bandwidth:.1f} GB/s of memory")
+    if small:
+        notes.append(
+            f"the smallest network published for this core takes {by.smallest / 1e6:.0f} M instructions,"
+            " more than twice this one's"
+        )
     if by.fitted and precision != "fp32":
         notes.append(f"calibrated on fp32; no published {precision} latencies of ONNX Runtime lie near")
     if threads > cluster.cores:
@@ -128,7 +140,11 @@ def _operators(
     counts: Counts, core: EmulatedCore, board: Hardware, threads: int, by: Calibration, total: float
 ) -> tuple[OperatorTime, ...]:
     """Each operator's part; scaled to the whole, because the profiler's own instructions are among theirs."""
-    parts = [milliseconds(_work(each.region, core), board, threads, by) for each in counts.operators]
+    own = own_instructions(counts.whole.instructions, [each.region.instructions for each in counts.operators])
+    parts = [
+        milliseconds(_work(each.region, core, float(is_alone(alone))), board, threads, by)
+        for each, alone in zip(counts.operators, own, strict=True)
+    ]
     spent = sum(compute + memory for compute, memory in parts)
     return tuple(
         OperatorTime(
@@ -144,8 +160,8 @@ def _operators(
     )
 
 
-def _work(region: Region, core: EmulatedCore) -> Work:
-    return work(classes(region), _lines(region), core.style)
+def _work(region: Region, core: EmulatedCore, alone: float) -> Work:
+    return work(classes(region), _lines(region), core.style, alone)
 
 
 def _lines(region: Region) -> int:

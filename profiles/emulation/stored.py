@@ -8,6 +8,7 @@ from typing import Any
 from edgekd.profiles.emulation.cores import EmulatedCore
 from edgekd.profiles.emulation.counts import Counts, Region, classes
 from edgekd.profiles.emulation.model import LINES_BEYOND, Work, work
+from edgekd.profiles.emulation.sharing import alone_share
 
 
 def to_json(counts: Counts, core: EmulatedCore) -> dict[str, Any]:
@@ -29,9 +30,12 @@ def to_json(counts: Counts, core: EmulatedCore) -> dict[str, Any]:
     }
 
 
-def stored_work(region: Mapping[str, Any], style: str) -> Work:
-    """What :func:`edgekd.profiles.emulation.model.work` says of a stored region."""
-    return work(region["instructions"], sum(region["lines"][LINES_BEYOND]), style)
+def stored_work(row: Mapping[str, Any], style: str) -> Work:
+    """What :func:`edgekd.profiles.emulation.model.work` says of a stored inference."""
+    whole = row["whole"]
+    operators = [sum(each["instructions"].values()) for each in row["operators"]]
+    alone = alone_share(sum(whole["instructions"].values()), operators)
+    return work(whole["instructions"], sum(whole["lines"][LINES_BEYOND]), style, alone)
 
 
 def _region(region: Region) -> dict[str, Any]:

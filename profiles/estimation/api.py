@@ -95,7 +95,9 @@ def estimate_workload(
     kind = network_kind(table)
     style = hardware.gpu.kind.generation if engine.gpu and hardware.gpu else hardware.style
     known = offset is not None
-    found = range_of(fit, engine, style=style, precision=called, kind=kind, known_board=known)
+    found = range_of(
+        fit, engine, style=style, precision=called, kind=kind, known_board=known, macs=workload.macs
+    )
     factor = math.exp(offset or 0.0)
     point = float(seconds.total.sum()) * factor * 1000
     return LatencyEstimate(

@@ -49,7 +49,12 @@ def notes_of(
         notes.append(
             f"{engine.name} computes in fp16 on {first.name} by itself; name a precision for another"
         )
-    if not found.validated:
+    if found.smallest:
+        notes.append(
+            f"not validated: the smallest network published with {engine.name} has"
+            f" {found.smallest / 1e6:.0f} million multiply-accumulates, more than twice this one's"
+        )
+    if not found.near:
         what = f"too few published rows of {engine.name} in {precision} on such a core"
         notes.append(f"not validated: {what} for a {kind} network")
     return notes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from edgekd.profiles.estimation.graphics_terms import gpu_terms
 from edgekd.profiles.estimation.hardware import Hardware
 from edgekd.profiles.estimation.op_table import OpTable
@@ -26,5 +28,5 @@ def terms_of(
         assert hardware.gpu is not None  # asked for before
         return gpu_terms(table, hardware.gpu, runtime, precision)
     static = runtime.static and not hardware.clusters[0].kind.x86
-    crew = crew_of(hardware, threads, static=static, clusters=clusters)
-    return cpu_terms(table, crew, runtime, precision)
+    crews = partial(crew_of, hardware, static=static, clusters=clusters)
+    return cpu_terms(table, crews, threads, runtime, precision)

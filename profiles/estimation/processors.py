@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +12,11 @@ from edgekd.profiles.estimation.hardware import CpuCluster, Hardware
 from edgekd.profiles.estimation.op_table import FREE, PRODUCTS, Floats, Ints, OpTable
 from edgekd.profiles.estimation.operators import FAMILIES
 from edgekd.profiles.estimation.runtimes import RuntimeKind, precisions
-from edgekd.profiles.estimation.terms import COMPUTE, MEMORY, OVERHEAD, Feature, Terms
+from edgekd.profiles.estimation.sharing import DISPATCH, add_overheads, threads_of
+from edgekd.profiles.estimation.terms import COMPUTE, MEMORY, OVERHEAD, Feature, Terms, spread
 
-# A vector unit loads about 16 bytes a cycle; a dispatch is counted in units of ten microseconds at 1 GHz.
+# A vector unit loads about 16 bytes a cycle.
 _VECTOR_BYTES = 16.0
-_DISPATCH = 10e-6
 _BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0}
 _LIGHT = ("conv-depthwise",)
 
@@ -72,23 +73,33 @@ def crew_of(hardware: Hardware, threads: int, *, static: bool, clusters: slice =
     return Crew(lead.kind, lead.ghz, threads, share, even, bandwidth, hardware.cache_kib, uneven)
 
 
-def cpu_terms(table: OpTable, crew: Crew, runtime: RuntimeKind, precision: str) -> Terms:
-    """The terms of one inference on a processor."""
+def cpu_terms(
+    table: OpTable, crews: Callable[[int], Crew], threads: int, runtime: RuntimeKind, precision: str
+) -> Terms:
+    """The terms of one inference on a processor.
+
+    Args:
+        crews: the cores that so many threads occupy.
+    """
     terms = Terms(table.count)
+    crew = crews(threads)
+    used = threads_of(table, crew.threads, runtime)
     kinds = precisions(table, crew.kind, runtime, precision)
     for family in FAMILIES:
         for kind in ("fp32", "fp16", "int8"):
             ops = table.of(family)
             ops = ops[kinds[ops] == kind]
             if len(ops) and family not in FREE:
-                _family_terms(terms, table, ops, family, kind, crew, runtime)
+                for count in np.unique(used[ops]):
+                    some = ops[used[ops] == count]
+                    _family_terms(terms, table, some, family, kind, crews(int(count)), runtime)
     storage = np.asarray([_BYTES[str(kind)] for kind in kinds])
     _memory(terms, table, storage, crew, runtime, precision)
-    scalar = _DISPATCH / crew.ghz
-    busy = np.flatnonzero(~np.isin(table.family, [FAMILIES.index(name) for name in FREE]))
-    features = _spread("dispatch", runtime, crew.kind.style)
-    terms.add(busy, OVERHEAD, np.full(len(busy), scalar), features)
-    terms.once(scalar * 10, _spread("once", runtime, crew.kind.style))
+    peaks = np.asarray([peak_per_cycle(crew.kind, str(kind)) for kind in kinds])
+    cycles = 2 * table.macs / peaks + (table.inputs + table.outputs) * storage / _VECTOR_BYTES
+    add_overheads(
+        terms, table, cycles, ghz=crew.ghz, threads=crew.threads, runtime=runtime, style=crew.kind.style
+    )
     return terms
 
 
@@ -97,7 +108,7 @@ def _family_terms(
 ) -> None:
     style, size = crew.kind.style, _BYTES[kind]
     light = family in _LIGHT or family not in PRODUCTS
-    scaling = _spread("threads/light" if light else "threads/heavy", runtime, style)
+    scaling = spread("threads/light" if light else "threads/heavy", runtime.chain, style)
     # Each doubling of the crew gains a little less than the one before.
     share: list[Feature] = [(name, -np.log(crew.share)) for name, _ in scaling]
     share.append(("threads/curve", np.log(crew.share) ** 2))
@@ -117,8 +128,8 @@ def _family_terms(
     vector = _VECTOR_BYTES * per_second
 
     def add(name: str, seconds: Floats) -> None:
-        formats = _spread(f"{name}/{kind}", runtime, "")
-        plain = _spread(name, runtime, style if family in PRODUCTS else "")
+        formats = spread(f"{name}/{kind}", runtime.chain, "")
+        plain = spread(name, runtime.chain, style if family in PRODUCTS else "")
         terms.add(ops, COMPUTE, seconds, [*plain, *formats, *share, *core])
 
     if family not in PRODUCTS:
@@ -137,8 +148,8 @@ def _family_terms(
         add("pack/rows", table.inputs[ops] * size / vector)
         add("weights", table.weights[ops] * size / vector)
     if family == "conv-grouped":
-        features = _spread("groups", runtime, style)
-        terms.add(ops, OVERHEAD, table.groups[ops] * _DISPATCH / crew.ghz / 10, features)
+        features = spread("groups", runtime.chain, style)
+        terms.add(ops, OVERHEAD, table.groups[ops] * DISPATCH / crew.ghz / 10, features)
 
 
 def _memory(
@@ -153,9 +164,12 @@ def _memory(
     stays = _stays(np.asarray((weights * table.count).sum()), cache)
     rate = crew.bandwidth * 1e9
     style = crew.kind.style
-    terms.add(ops, MEMORY, weights * (1 - stays) / rate, _spread("memory/weights", runtime, style))
+    terms.add(ops, MEMORY, weights * (1 - stays) / rate, spread("memory/weights", runtime.chain, style))
     terms.add(
-        ops, MEMORY, moved * (1 - _stays(moved, cache)) / rate, _spread("memory/activations", runtime, style)
+        ops,
+        MEMORY,
+        moved * (1 - _stays(moved, cache)) / rate,
+        spread("memory/activations", runtime.chain, style),
     )
 
 
@@ -171,9 +185,3 @@ def peak_per_cycle(kind: CoreKind, precision: str) -> float:
 
 def _speed(cluster: CpuCluster) -> float:
     return cluster.ghz * cluster.kind.flop32 * (0.6 if cluster.kind.style == "in-order" else 1.0)
-
-
-def _spread(name: str, runtime: RuntimeKind, style: str) -> list[Feature]:
-    """A parameter of all runtimes, with what this runtime and cores of this style (if it is given) add to it."""
-    names = [name, *(f"{name}|{label}" for label in (style, *runtime.chain) if label)]
-    return [(each, 1.0) for each in names]

@@ -27,6 +27,7 @@ class RuntimeKind:
     int8: families it has 8-bit kernels for.
     fp16: computes in fp16 where the cores can; otherwise fp16 is storage.
     static: deals work out in equal parts, whatever the cores.
+    grain: multiply-accumulates (or elements moved) for each further thread; 0: all threads, whatever there is to do.
     public: one of the names that users give; others are builds whose rows were published.
     """
 
@@ -35,6 +36,7 @@ class RuntimeKind:
     int8: frozenset[str]
     fp16: bool = False
     static: bool = False
+    grain: int = 0
     gpu: bool = False
     public: bool = False
 
@@ -47,7 +49,8 @@ _TFLITE = _families(f"{_WEIGHTED} {_MOVED} attention softmax activation-expensiv
 _ORT = _families(f"{_WEIGHTED} {_MOVED} activation-expensive softmax")
 _EVERY = frozenset(FAMILIES)
 _KINDS = (
-    RuntimeKind("onnxruntime", ("onnxruntime",), _ORT, public=True),
+    # 64 x 1024: MLAS_SGEMM_THREAD_COMPLEXITY in github microsoft/onnxruntime onnxruntime/core/mlas/lib/mlasi.h
+    RuntimeKind("onnxruntime", ("onnxruntime",), _ORT, grain=65536, public=True),
     RuntimeKind("ncnn", ("ncnn",), _families(_WEIGHTED), fp16=True, static=True, public=True),
     # Of the builds that were published, ruy's lies in the middle: what to expect of "TFLite" without a build.
     RuntimeKind("tflite", ("tflite", "tflite-ruy"), _TFLITE, public=True),

@@ -62,6 +62,11 @@ class Terms:
         self.add(np.asarray([self.size]), OVERHEAD, np.asarray([seconds]), features)
 
 
+def spread(name: str, runtimes: Sequence[str], style: str) -> list[Feature]:
+    """A parameter of all runtimes, with what these and cores of this style (if it is given) add to it."""
+    return [(each, 1.0) for each in (name, *(f"{name}|{label}" for label in (style, *runtimes) if label))]
+
+
 @dataclass(frozen=True)
 class OpSeconds:
     """Of each operator; the last entry is what is paid once."""

@@ -102,7 +102,8 @@ def counted(file, device):
 def test_fp32_on_a_cortex_a72(core, net):
     told: list[str] = []
     found = emulate(net, PI4, progress=told.append)
-    assert found.kind == "emulated" and found.runtime_version == "1.31.1" and found.validated
+    assert found.kind == "emulated" and found.runtime_version == "1.31.1"
+    assert not found.validated  # a thousandth of the smallest network published
     assert found.device == PI4 and found.threads == 4 and found.precision == "fp32"
     assert 0.01 < found.low_ms < found.p50_ms < found.high_ms < 10
     # A vector holds four products; remainders and the pooling's sums come on top.

@@ -9,6 +9,7 @@ from edgekd.profiles.emulation.calibration import Calibration, calibration, spee
 from edgekd.profiles.emulation.cores import emulated_core, present_board
 from edgekd.profiles.emulation.counts import Counts, OperatorCounts, Region
 from edgekd.profiles.emulation.model import Work, milliseconds, predict, terms, work
+from edgekd.profiles.emulation.sharing import alone_share, own_instructions
 from edgekd.profiles.estimation.hardware import read_hardware
 
 FMLA, ADD = 0x4F821020, 0x8B020820
@@ -63,6 +64,31 @@ def test_the_threads_of_the_published_pi_4_speed_up():
     gains = [once / sum(milliseconds(found, hardware, threads, by)) for threads in (2, 3, 4)]
     assert gains == pytest.approx([1.71, 2.27, 2.53], rel=0.04)
     assert speed_up(1) == 1.0
+
+
+def test_more_threads_do_not_speed_up_what_one_of_them_runs_alone():
+    hardware = read_hardware(load_device("raspberry-pi-4b"))
+    times = [milliseconds(Work(3e6, 6e6, 0, alone=1.0), hardware, threads, PLAIN)[0] for threads in (1, 4)]
+    assert times == pytest.approx([5.0, 5.0])
+    half = milliseconds(Work(3e6, 6e6, 0, alone=0.5), hardware, 4, PLAIN)[0]
+    assert half == pytest.approx(5.0 * (0.5 + 0.5 * (0.18 + 0.82 / 4)))
+
+
+def test_small_operators_and_the_runtime_around_them_run_alone():
+    # Two operators of 30,000 and 900,000 and 50,000 around them; the profiler adds 27,000 to each.
+    assert own_instructions(980_000, [57_000, 927_000]) == [30_000, 900_000]
+    assert alone_share(980_000, [57_000, 927_000]) == pytest.approx(80 / 980)
+    assert alone_share(40_000, []) == 1.0
+
+
+def test_a_much_smaller_network_than_any_published_is_not_validated():
+    spec = load_device("raspberry-pi-4b")
+    core = emulated_core(spec)
+    few = counts(fma=400_000, other=1_000_000 + 9_000_000, lines=1_000)
+    small, usual = (predict(each, spec, core, threads=4, precision="fp32") for each in (few, counts()))
+    assert usual.validated and not small.validated
+    assert small.high / small.low > usual.high / usual.low
+    assert any("smallest network published for this core" in note for note in small.notes)
 
 
 def test_a_higher_clock_speeds_up_the_core_and_not_the_memory():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -20,6 +20,7 @@ class Fitted:
         intervals: quantiles of what left-out rows were off by, by kind of case; see ``ranges.py``.
         evidence: how many published rows stand behind runtime, precision, style of core and kind of network.
         provenance: rows, date, seed, errors.
+        smallest: multiply-accumulates of the smallest published network, by runtime.
     """
 
     values: Mapping[str, float]
@@ -27,6 +28,7 @@ class Fitted:
     intervals: Mapping[str, Sequence[float]]
     evidence: Mapping[str, int]
     provenance: Mapping[str, Any]
+    smallest: Mapping[str, float] = field(default_factory=dict)
 
 
 @cache
