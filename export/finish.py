@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import lzma
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,8 +17,11 @@ import edgekd
 from edgekd.artifact import sha256_file
 from edgekd.errors import ExportError, fault
 from edgekd.export.compact import strip_batch_norms, tidy
+from edgekd.export.moves import join_moves
 from edgekd.export.nbits import DOMAIN
+from edgekd.export.samples import CONSTANT_LAYERS, fold_samples
 from edgekd.export.trace import INPUT_NAME, OUTPUT_NAME, TEXT_INPUT_NAME, opset_of
+from edgekd.export.unbind import unbind_before_moving
 
 _MAX_BYTES = 2**31 - 1  # protobuf's own limit on one message
 
@@ -62,9 +66,14 @@ def finish(
             f"{lone} batch norms had no layer before them and became a multiplication and an addition"
         )
     tidy(proto, wrapper=wrapper)
+    constant = fold_samples(proto)
+    notes += [f"{layer} is not in the file: what it reads is the same for every sample" for layer in constant]
+    unbind_before_moving(proto)
+    join_moves(proto)
     proto.producer_name, proto.producer_version = "edgekd", edgekd.__version__
     del proto.metadata_props[:]
-    onnx.helper.set_model_props(proto, {"edgekd": edgekd.__version__, **(metadata or {})})
+    own = {"edgekd": edgekd.__version__} | ({CONSTANT_LAYERS: json.dumps(constant)} if constant else {})
+    onnx.helper.set_model_props(proto, {**own, **(metadata or {})})
     try:
         data = proto.SerializeToString() if proto.ByteSize() <= _MAX_BYTES else None
     except (ValueError, EncodeError):  # what protobuf raises over its limit differs by version

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgekd.errors import ExportError, fault, nearest
 from edgekd.export.grouped import holds_groups
+from edgekd.export.samples import constant_layers
 from edgekd.export.weights import StoredWeight, load_onnx, stored_weights
 from edgekd.prune.check import violations
 from edgekd.prune.pattern import Pattern
@@ -55,9 +56,10 @@ def check_sparsity(
         ExportError: a named layer is not in the file.
     """
     pattern = Pattern.parse(pattern)
-    weights = list(stored_weights(load_onnx(path)))
+    proto = load_onnx(path)
+    weights = list(stored_weights(proto))
     if layers is not None:
-        known = {weight.layer for weight in weights}
+        known = {weight.layer for weight in weights} | set(constant_layers(proto))
         missing = [name for name in layers if name not in known]
         if missing:
             what = "a pruned layer is not in the file"

@@ -150,7 +150,7 @@ def test_nodes_without_names_and_weights_beside_the_file(tmp_path: Path, beside:
 
 
 def test_a_layer_over_a_constant_is_float_and_counted(tmp_path: Path) -> None:
-    """A position code depends on the batch's size alone; its projection is done at every run, in float."""
+    """A code of each sample's place in the batch; its projection is done at every run, in float."""
 
     class Coded(torch.nn.Module):
         def __init__(self) -> None:
@@ -160,7 +160,7 @@ def test_a_layer_over_a_constant_is_float_and_counted(tmp_path: Path) -> None:
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             ones = torch.ones((x.shape[0], 8, 8), device=x.device)
-            code = torch.stack((ones.cumsum(1).sin(), ones.cumsum(2).cos()), 1)
+            code = torch.stack((ones.cumsum(0).sin(), ones.cumsum(2).cos()), 1)
             return self.head(torch.relu(self.stem(x) + self.code(code)).mean((2, 3)))
 
     torch.manual_seed(0)
