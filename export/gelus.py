@@ -7,12 +7,12 @@ import onnx
 from onnx import helper
 
 from edgekd.export.graph import Graph, drop_unused
-from edgekd.quant.gelu import LEAST, MOST, SLOPE, STEPS
+from edgekd.quant.gelu import LEAST, MOST, SLOPE, STEPS, lowest_byte
 
 
 def gelus_to_bytes(proto: onnx.ModelProto) -> int:
     """``DQ(x) -> Mul(slope) -> Sigmoid -> Q -> DQ -> Clip -> Sub -> Mul``, the gate, without a float operation but
-    the sigmoid, which is a table; returns how many.
+    the sigmoid, which is a table; returns how many. Where no byte of ``x`` has less, there is no clip.
 
     The slope goes into the scale by which the sigmoid reads ``x``, the clip to the integers, the line behind it into
     the scale and the zero point by which the product reads them. The function stays the same.
@@ -27,6 +27,9 @@ def gelus_to_bytes(proto: onnx.ModelProto) -> int:
         scale = graph.constant(data.input[1])
         assert scale is not None
         read, cut, gate = f"{stem}_read", f"{stem}_cut", product.output[0]
+        zero = graph.constant(data.input[2])
+        clips = zero is None or lowest_byte(float(scale.item()), int(zero.item())) < LEAST
+        cut = cut if clips else quantize.output[0]
         names = {
             key: graph.add_constant(f"{stem}_{key}", np.array(value, kind))
             for key, value, kind in (
@@ -43,7 +46,7 @@ def gelus_to_bytes(proto: onnx.ModelProto) -> int:
         for old, kind, inputs, output in added:
             old.CopyFrom(helper.make_node(kind, inputs, [output], name=f"{sigmoid.name}/{kind}_{output}"))
         sigmoid.input[0] = read
-        for old in (dequantize, line):
+        for old in (dequantize, line) if clips else (dequantize, line, clip):
             proto.graph.node.remove(old)
         graph.refresh()
         count += 1

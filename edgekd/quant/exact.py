@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from edgekd.models.bake import stored_weight
 from edgekd.models.calls import Site
 from edgekd.quant.byte_kernels import Grid, product_x86, sum_x86
+from edgekd.quant.call_rules import gate_of
 from edgekd.quant.exact_plan import Kernel
 from edgekd.quant.exact_products import exact_products
 from edgekd.quant.fake_quant import WeightFakeQuant
@@ -33,7 +34,7 @@ from edgekd.quant.float_kernels import FLOAT_KERNELS
 from edgekd.quant.gelu import LEAST, MOST, SLOPE, STEPS
 from edgekd.quant.hardswish import before_line, gate_of_bytes, on_line
 from edgekd.quant.kernels import MAX_BIAS
-from edgekd.quant.placement import INPUT, gate_of
+from edgekd.quant.placement import INPUT
 from edgekd.quant.qat import QuantizedModel
 from edgekd.quant.settle import GATE, grid_of, line_of, settle_scales
 from edgekd.quant.simulate import FakeQuantMode

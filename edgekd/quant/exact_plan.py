@@ -6,18 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgekd.models.calls import Call, CallGraph, Site
+from edgekd.quant.call_rules import FUSED_ACTIVATIONS, GATES, LINE, WEIGHTED, fused_reader, gate_of, source_of
 from edgekd.quant.float_kernels import FLOAT_TABLES
-from edgekd.quant.placement import (
-    FUSED_ACTIVATIONS,
-    GATES,
-    LINE,
-    WEIGHTED,
-    Placement,
-    fused_reader,
-    gate_of,
-    site_of,
-    source_of,
-)  # fmt: skip
+from edgekd.quant.placement import Placement, site_of
 
 Kind = Literal["weighted", "add", "mul", "mean", "line", "gated", "gelu", "hardswish", "table"]
 _MEANS = frozenset({"mean", "adaptive_avg_pool2d"})

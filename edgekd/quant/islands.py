@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Mapping
 
 from edgekd.models.calls import Call, CallGraph
-from edgekd.quant.placement import MOVES_VALUES, plan_regions
+from edgekd.quant.call_rules import MOVES_VALUES
+from edgekd.quant.placement import plan_regions
 from edgekd.quant.regions import DEQUANTIZE, QUANTIZE, Regions
 
 # Nanoseconds an element: from integers, channels last, to float in blocks, or back.

@@ -15,37 +15,23 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from edgekd.models.calls import Call, CallGraph, Site
+from edgekd.quant.call_rules import (
+    GATES,
+    IDENTITIES,
+    MOVES_VALUES,
+    WEIGHTED,
+    bounds_of,
+    fused_reader,
+    gate_of,
+    runs_in_integers,
+    sole_reader,
+    source_of,
+    within,
+)
+from edgekd.quant.gelu import LOWEST
 from edgekd.quant.hardswish import HALF_WIDTH
 from edgekd.quant.joined import join_ranges
 from edgekd.quant.regions import Regions, cut_regions
-
-WEIGHTED = frozenset({"conv2d", "linear"})
-INTEGER_OPS = WEIGHTED | {
-    "add",
-    "mul",
-    "cat",
-    "matmul",
-    "adaptive_avg_pool2d",
-    "avg_pool2d",
-    "max_pool2d",
-    "mean",
-}
-FUSES_ACTIVATION = WEIGHTED | {"add"}
-FUSED_ACTIVATIONS = frozenset({"relu", "relu6", "hardtanh", "clamp"})
-# A line between two clips: in a convolution's weights and bias, the clips in the rounding behind it.
-LINE = "hardsigmoid"
-MOVES_VALUES = frozenset(
-    {"flatten", "reshape", "view", "reshape_as", "permute", "transpose", "squeeze", "unsqueeze",
-     "__getitem__", "chunk", "split", "unbind", "max_pool2d", "channel_shuffle", "pad"}
-)  # fmt: skip
-# Nothing in the deployed network; while training they scale values, which must not be cut to the range.
-IDENTITIES = frozenset(
-    {"dropout", "dropout2d", "feature_dropout", "alpha_dropout", "contiguous", "to", "float"}
-)
-_TWO_TENSORS = frozenset({"add", "mul", "matmul"})
-
-# ``x * gate(x)``: both halves have integer kernels once the gate's output is quantized too.
-GATES = {"silu": "sigmoid", "hardswish": "hardsigmoid"}
 
 Style = Literal["full", "auto", "weighted"]
 INPUT = Site("", "input", 0)
@@ -123,7 +109,7 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = (), style: 
         for value in sorted(wanted)
         if value not in graph.result
     }
-    hardswishes = _hardswishes(graph, points)
+    hardswishes = _read_alone(graph, points, "hardswish", points)
     gates = [
         gate_of(call.site)
         for call in graph.calls
@@ -141,6 +127,8 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = (), style: 
         and not any(value in graph.result for value in call.outputs)
         and (regions is None or call.index in regions.integer)
     )
+    lowest = dict.fromkeys(_read_alone(graph, points, "gelu", gelus).values(), (LOWEST, math.inf))
+    lowest |= dict.fromkeys(hardswishes.values(), (-HALF_WIDTH, math.inf))
     inputs = {
         call.site: site_of(graph, root[source_of(graph, call.inputs[0])])
         for call in integer_calls
@@ -151,7 +139,7 @@ def plan_placement(graph: CallGraph, float_layers: Collection[str] = (), style: 
         for value in sorted(set(root.values()))
         if (limits := limits_of.get(value) or _clips(graph, value)) is not None
     }
-    bounds |= dict.fromkeys(gates, (0.0, 1.0)) | dict.fromkeys(hardswishes.values(), (-HALF_WIDTH, math.inf))
+    bounds |= dict.fromkeys(gates, (0.0, 1.0)) | lowest
     entries = {site: site_of(graph, root[value]) for site, value in readers.items()}
     return Placement(points, inputs, bounds, entries, gelus, hardswishes)
 
@@ -167,7 +155,7 @@ def plan_regions(graph: CallGraph, float_layers: Collection[str] = (), style: St
     gates = [
         call.index
         for call in graph.calls
-        if call.op in (*GATES, "gelu") and not any(_within(call.site.module, block) for block in float_layers)
+        if call.op in (*GATES, "gelu") and not any(within(call.site.module, block) for block in float_layers)
     ]
     # The product of two activations is faster in float: both its sides would have to be packed at each run.
     capable = {call.index for call in integer_calls if call.op != "matmul"}.union(gates)
@@ -203,98 +191,34 @@ def _within_regions(graph: CallGraph, regions: Regions) -> tuple[set[int], dict[
     return rounded, entries
 
 
-def _hardswishes(graph: CallGraph, points: dict[Site, Site]) -> dict[Site, Site]:
-    """HardSwishes of what a convolution or a linear layer wrote for them alone, with their range."""
+def _read_alone(
+    graph: CallGraph, points: dict[Site, Site], op: str, among: Collection[Site]
+) -> dict[Site, Site]:
+    """Activations that read what a convolution or a linear layer wrote for them alone, with its range."""
     found = {}
     shared = Counter(points.values())
     for call in graph.calls:
-        made = graph.producer(source_of(graph, call.inputs[0])) if call.op == "hardswish" else None
-        if made is None or made.op not in WEIGHTED or _sole_reader(graph, made) is not call:
+        made = graph.producer(source_of(graph, call.inputs[0])) if call.op == op else None
+        if made is None or made.op not in WEIGHTED or sole_reader(graph, made) is not call:
             continue
         own = points.get(made.site)
-        if own == made.site and shared[own] == 1 and call.site in points:
+        if own == made.site and shared[own] == 1 and call.site in among:
             found[call.site] = own
     return found
 
 
-def gate_of(site: Site) -> Site:
-    """Where the gate inside a SiLU or HardSwish at ``site`` is quantized."""
-    return Site(site.module, f"{site.op}_gate", site.nth)
-
-
 def _clips(graph: CallGraph, value: int) -> tuple[float, float] | None:
     producer = graph.producer(value)
-    return None if producer is None else _bounds(producer)
-
-
-def _bounds(call: Call) -> tuple[float, float] | None:
-    """The interval that ``call`` clips to; None where it does not clip."""
-    numbers = [float(a) for a in call.args if isinstance(a, (int, float)) and not isinstance(a, bool)]
-    if call.op == "relu":
-        return 0.0, math.inf
-    if call.op == "relu6":
-        return 0.0, 6.0
-    if call.op in ("sigmoid", "hardsigmoid"):
-        return 0.0, 1.0
-    if call.op == "hardtanh":
-        low, high = (*numbers, -1.0, 1.0)[:2] if len(numbers) >= 2 else (-1.0, 1.0)
-        return float(call.kwargs.get("min_val", low)), float(call.kwargs.get("max_val", high))
-    if call.op == "clamp":
-        named = {**dict(zip(("min", "max"), call.args, strict=False)), **call.kwargs}
-        least, most = named.get("min"), named.get("max")
-        return (-math.inf if least is None else float(least)), (math.inf if most is None else float(most))
-    return None
+    return None if producer is None else bounds_of(producer)
 
 
 def _integer_calls(graph: CallGraph, float_layers: Collection[str]) -> list[Call]:
-    return [call for call in graph.calls if _runs_in_integers(call, float_layers)]
-
-
-def _runs_in_integers(call: Call, float_layers: Collection[str]) -> bool:
-    if call.op not in INTEGER_OPS or (call.op in _TWO_TENSORS and len(call.inputs) < 2):
-        return False
-    if any(_within(call.site.module, block) for block in float_layers):
-        return False
-    if call.op not in WEIGHTED:
-        return True
-    # A weight that forward() computes has no integers to store.
-    stored = f"{call.site.module}.weight" in call.parameters
-    return stored
-
-
-def _within(module: str, block: str) -> bool:
-    return module == block or module.startswith(block + ".")
+    return [call for call in graph.calls if runs_in_integers(call, float_layers)]
 
 
 def _quantized_output(graph: CallGraph, call: Call) -> tuple[int, ...]:
     reader = fused_reader(graph, call)
     return call.outputs if reader is None else reader.outputs
-
-
-def fused_reader(graph: CallGraph, call: Call) -> Call | None:
-    """What the integer kernel of ``call`` does on the way: an activation, or a line (a hard sigmoid) or a factor for
-    each channel (layer scale), which the file has in its weights."""
-    reader = _sole_reader(graph, call)
-    if reader is None or call.op not in FUSES_ACTIVATION:
-        return None
-    if reader.op in FUSED_ACTIVATIONS or (reader.op == LINE and call.op == "conv2d"):
-        return reader
-    channels = {"conv2d": 1, "linear": -1}.get(call.op)
-    return reader if channels is not None and reader.factors == call.shape[channels] else None
-
-
-def _sole_reader(graph: CallGraph, call: Call) -> Call | None:
-    reader = graph.sole_consumer(call)
-    while reader is not None and reader.op in IDENTITIES:
-        reader = graph.sole_consumer(reader)
-    return reader
-
-
-def source_of(graph: CallGraph, value: int) -> int:
-    producer = graph.producer(value)
-    if producer is not None and producer.op in IDENTITIES and producer.inputs:
-        return source_of(graph, producer.inputs[0])
-    return value
 
 
 def _root(graph: CallGraph, value: int, known: dict[int, int]) -> int:

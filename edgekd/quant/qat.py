@@ -20,9 +20,10 @@ from torch.nn.utils import parametrize
 from edgekd.errors import PreconditionError, RecipeError, fault, nearest
 from edgekd.models.calls import Site, record_calls
 from edgekd.models.fold import fold_batch_norms
+from edgekd.quant.call_rules import WEIGHTED
 from edgekd.quant.fake_quant import UNBOUNDED, ActivationQuantizer, WeightFakeQuant
 from edgekd.quant.hardswish import HALF_WIDTH
-from edgekd.quant.placement import INPUT, WEIGHTED, Placement, Style, plan_placement
+from edgekd.quant.placement import INPUT, Placement, Style, plan_placement
 from edgekd.quant.schemes import QuantScheme
 from edgekd.quant.simulate import FakeQuantMode, range_key
 from edgekd.quant.tables import quantize_tables

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from edgekd.models.calls import CallMode, Site
+from edgekd.quant.call_rules import GATES, gate_of
 from edgekd.quant.fake_quant import ActivationQuantizer
 from edgekd.quant.gelu import gelu_gate
 from edgekd.quant.kernels import fake_quantize_bias
-from edgekd.quant.placement import GATES, gate_of
 
 if TYPE_CHECKING:
     from edgekd.quant.qat import QuantizedModel

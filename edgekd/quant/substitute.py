@@ -22,7 +22,7 @@ from edgekd.models.bake import stored_weight
 from edgekd.models.calls import Call, CallGraph, record_calls
 from edgekd.models.fold import fold_batch_norms
 from edgekd.models.surgery import Cut, mark_folded, record_cut, set_activation
-from edgekd.quant.placement import IDENTITIES, MOVES_VALUES, WEIGHTED
+from edgekd.quant.call_rules import IDENTITIES, MOVES_VALUES, WEIGHTED
 from edgekd.quant.regions import price
 from edgekd.recipe_substitute import QUICK_GELU, SUBSTITUTES, pairs
 
