@@ -53,7 +53,7 @@ def build_model(
         ModelError: no such model, or it takes no colour images.
         DataError: Fashion-MNIST cannot be had.
     """
-    if name.startswith(trained.PREFIX):
+    if trained.labelled(name):
         return _fashion(name.removeprefix(trained.PREFIX), calibration, comparison, seed, held_out)
     if name in lite.SIZES:
         architecture, preprocess = lite.architecture(name), lite.preprocess(name)

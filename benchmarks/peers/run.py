@@ -20,7 +20,7 @@ from benchmarks.peers.launch import MODEL_FILES, quantize, set_up
 from benchmarks.peers.row import Result, Row
 from benchmarks.peers.subject import Subject, prepare_subject, write_job
 from benchmarks.peers.timing import FP32, Timed, time_rows
-from benchmarks.peers.trained import Part
+from benchmarks.peers.trained import Part, labelled
 from benchmarks.peers.written import write_result
 from edgekd.errors import EdgeKDError
 
@@ -50,7 +50,7 @@ def compare(
     Raises:
         EdgeKDError: a model is not known or cannot be exported.
     """
-    result = Result(conditions=conditions(photos, options), models=[], rows=[])
+    result = Result(conditions=conditions(models, photos, options), models=[], rows=[])
     for name in models:
         say(f"{name}: export fp32")
         folder = options.out / "work" / name.replace(":", "-")
@@ -127,15 +127,17 @@ def produce(
     return row, {name: Timed(file, worker), **foreign}
 
 
-def conditions(photos: Photos, options: Options) -> dict[str, Any]:
+def conditions(models: list[str], photos: Photos, options: Options) -> dict[str, Any]:
     from edgekd.cpu import detect_cpu
     from edgekd.run_report import installed_versions
 
     cpu = detect_cpu()
+    fashion = all(map(labelled, models))
     return {
         "cpu": cpu.title, "cores": cpu.cores, "vnni": cpu.has_vnni, "threads": options.threads,
         "versions": installed_versions(), "date": time.strftime("%Y-%m-%d"), "seed": options.seed,
-        "photos": photos.source, "calibration": options.calibration, "comparison": options.comparison,
+        "photos": f"Fashion-MNIST, {options.held_out} split" if fashion else photos.source,
+        "calibration": options.calibration, "comparison": options.comparison,
         "rounds": options.rounds, "runs": options.runs,
     }  # fmt: skip
 

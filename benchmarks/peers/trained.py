@@ -41,6 +41,11 @@ FILES = {
 Part = Literal["train", "validation", "test"]
 
 
+def labelled(model: str) -> bool:
+    """Whether ``--models`` means one of these nets by this name."""
+    return model.startswith(PREFIX)
+
+
 @dataclass(frozen=True)
 class Labelled:
     """``pixels`` uint8 ``(samples, 28, 28)``, ``labels`` int64."""
