@@ -23,7 +23,7 @@ def check_limits(report: Report, limits: LimitsRecipe, out: Path) -> None:
             raise EdgeKDError(
                 fault(f"{entry.device}: {name}", "fell further under the teacher than the recipe allows",
                       got=f"{100 * drop:.2f} points", allowed=f"{100 * limits.max_accuracy_drop:.2f} points",
-                      fix=f"the files are in {out}; train longer or choose a larger student")
+                      fix=f"the files and report.html are in {out}; train longer or choose a larger student")
             )  # fmt: skip
         for latency in entry.latency:
             # An estimate above the limit proves nothing while its range still reaches below it.
@@ -34,5 +34,5 @@ def check_limits(report: Report, limits: LimitsRecipe, out: Path) -> None:
                     fault(f"{entry.device}: p50", "slower than the recipe allows",
                           got=f"{'' if known else latency.kind + ', at least '}{p50_ms:.3f} ms",
                           allowed=f"{limits.max_latency_ms} ms",
-                          fix=f"the files are in {out}; choose a smaller student")
+                          fix=f"the files and report.html are in {out}; choose a smaller student")
                 )  # fmt: skip

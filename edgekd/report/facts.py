@@ -135,6 +135,13 @@ def ranges_overlap(one: LatencyFacts, other: LatencyFacts) -> bool:
     return one.low_ms <= other.high_ms and other.low_ms <= one.high_ms
 
 
+def float_noise(entry: DeployFacts, against: Baseline) -> bool:
+    """True where a file in float and its baseline differ by no more than their rounds: nothing to be said loudly."""
+    pair = comparable(entry, against)
+    in_float = entry.quantization is None or any(v.deployed and v.name == "fp32" for v in entry.variants)
+    return in_float and pair is not None and ranges_overlap(*pair)
+
+
 def size_reduction(entry: DeployFacts) -> tuple[float, str] | None:
     """How many times smaller the deployed file is, and than what: the teacher in fp32, else the student."""
     if entry.baseline is None or not entry.size_bytes:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from edgekd.report.facts import (
     BASELINES,
+    Baseline,
     accuracy_change,
     device_name,
+    float_noise,
     is_label_free,
     main_latency,
     size_reduction,
@@ -27,6 +29,8 @@ from edgekd.report.format import (
     span,
 )
 from edgekd.report.schema import DeployFacts, Report
+
+_AGAINST: tuple[Baseline, ...] = ("teacher", "student")
 
 
 @dataclass(frozen=True)
@@ -107,11 +111,13 @@ def _latency(entry: DeployFacts) -> Tile:
         return Tile("Latency, p50", MISSING, ("neither measured nor estimated",))
     details = []
     alarms = []
-    for against in ("teacher", "student"):
+    for against in _AGAINST:
         gain, what = speedup(entry, against), BASELINES[against]
         if gain is None:
             continue
-        if gain < 1:
+        if gain < 1 and float_noise(entry, against):
+            details.append(f"as fast as {what}, within its rounds")
+        elif gain < 1:
             alarms.append(f"{ratio(gain)} the speed of {what}")
         else:
             details.append(f"{ratio(gain)} faster than {what}")

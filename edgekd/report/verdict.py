@@ -11,6 +11,7 @@ from edgekd.report.facts import (
     accuracy_change,
     comparable,
     device_name,
+    float_noise,
     is_label_free,
     main_latency,
     ranges_overlap,
@@ -83,7 +84,7 @@ def _speed(entry: DeployFacts) -> list[Verdict]:
             text = f"{name}: deployed in float: integers are not faster on this machine, as measured."
             if against == "student":
                 found.append(Verdict("warn", text))
-        elif gain < 1:
+        elif gain < 1 and not float_noise(entry, against):
             slower.append(f"{ratio(gain)} the speed of {what}")
             doubtful |= overlap
         elif overlap:

@@ -104,6 +104,15 @@ def test_float_against_float_is_no_loss(tried: dict[str, Any]) -> None:
     own = [v for v in verdicts(Report.model_validate(tried)) if "fp32" in v.text or "float" in v.text]
     assert any("deployed in float: integers are not faster" in v.text for v in own)
     assert not any("SLOWER" in v.text and "student" in v.text for v in own)
+    entry |= {"variants": [], "quantization": None}  # no stage quantized: the same network twice
+    entry["speedup_vs_teacher"] = None
+    report = Report.model_validate(tried)
+    own = [v for v in verdicts(report) if "the same student in fp32" in v.text]
+    assert [v.level for v in own] == ["warn"] and "no clear speed-up" in own[0].text
+    latency = next(tile for tile in tiles(report, report.deploy[0]) if tile.name.startswith("Latency"))
+    assert (
+        latency.alarm is None and "as fast as the same student in fp32, within its rounds" in latency.details
+    )
 
 
 def test_attention_in_float_is_told_beside_the_coverage(document: dict[str, Any]) -> None:
