@@ -28,7 +28,7 @@ from edgekd.profiles import read_summary
 from edgekd.quant.qat import QuantizedModel
 from edgekd.quant.schemes import get_scheme
 from edgekd.recipe import Recipe
-from edgekd.report.schema import DeployFacts
+from edgekd.report.schema_deployed import DeployFacts
 from edgekd.variants import INT8, Variant, explain, fastest
 
 

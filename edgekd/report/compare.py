@@ -22,7 +22,8 @@ from edgekd.report.format import (
 )
 from edgekd.report.layers import method_name, quantized_stage
 from edgekd.report.load import load_report
-from edgekd.report.schema import DeployFacts, Report
+from edgekd.report.schema import Report
+from edgekd.report.schema_deployed import DeployFacts
 from edgekd.report.tables import Column, Table
 
 

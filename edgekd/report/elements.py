@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgekd.report.facts import slowest_operators
 from edgekd.report.format import MISSING, percent, significant
 from edgekd.report.markup import Markup, tag
-from edgekd.report.schema import DeployFacts
+from edgekd.report.schema_deployed import DeployFacts
 from edgekd.report.tables import Table
 
 

@@ -17,7 +17,8 @@ from edgekd.report.format import (
     ratio,
     significant,
 )
-from edgekd.report.schema import DeployFacts, KeptMagnitude, Report, StageFacts
+from edgekd.report.schema import KeptMagnitude, Report, StageFacts
+from edgekd.report.schema_deployed import DeployFacts
 from edgekd.report.tables import Column, Table, text_column
 
 

@@ -7,15 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgekd.report.format import weights_kind
-from edgekd.report.schema import (
-    BaselineFile,
-    DeployFacts,
-    LatencyFacts,
-    Metrics,
-    Operator,
-    Report,
-    StageFacts,
-)
+from edgekd.report.schema import Report, StageFacts
+from edgekd.report.schema_base import Metrics
+from edgekd.report.schema_deployed import BaselineFile, DeployFacts, LatencyFacts, Operator
 
 Role = Literal["deployed", "student", "teacher"]
 Baseline = Literal["student", "teacher"]

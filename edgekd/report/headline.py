@@ -28,7 +28,8 @@ from edgekd.report.format import (
     ratio,
     span,
 )
-from edgekd.report.schema import DeployFacts, Report
+from edgekd.report.schema import Report
+from edgekd.report.schema_deployed import DeployFacts
 
 _AGAINST: tuple[Baseline, ...] = ("teacher", "student")
 

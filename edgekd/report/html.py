@@ -21,7 +21,8 @@ from edgekd.report.latency_chart import latency_chart
 from edgekd.report.layers import kept_layers_table, zero_share_table
 from edgekd.report.markup import Markup, join, tag
 from edgekd.report.pictures import latency_picture, size_picture
-from edgekd.report.schema import DeployFacts, Report
+from edgekd.report.schema import Report
+from edgekd.report.schema_deployed import DeployFacts
 from edgekd.report.tables import files_table, latency_table, stages_table
 from edgekd.report.verdict import verdicts
 

@@ -7,7 +7,8 @@ from edgekd.report.facts import files_of
 from edgekd.report.format import compact, milliseconds, plural
 from edgekd.report.labels import fit, text_width
 from edgekd.report.markup import Markup, tag
-from edgekd.report.schema import DeployFacts, LatencyFacts, Report
+from edgekd.report.schema import Report
+from edgekd.report.schema_deployed import DeployFacts, LatencyFacts
 
 WIDTH = 380.0
 _FONT, _SMALL = 11.5, 10.5

@@ -17,7 +17,8 @@ from edgekd.report.facts import all_warnings, device_name
 from edgekd.report.format import clean
 from edgekd.report.headline import subtitle, tiles, title
 from edgekd.report.layers import kept_layers_table, zero_share_table
-from edgekd.report.schema import DeployFacts, Report
+from edgekd.report.schema import Report
+from edgekd.report.schema_deployed import DeployFacts
 from edgekd.report.tables import (
     Table,
     deploy_table,

@@ -8,7 +8,8 @@ from edgekd.report.facts import device_name, files_of, is_label_free, main_laten
 from edgekd.report.format import compact, compact_bytes, milliseconds, percent
 from edgekd.report.markup import Markup
 from edgekd.report.scatter import Mark, scatter
-from edgekd.report.schema import DeployFacts, Report
+from edgekd.report.schema import Report
+from edgekd.report.schema_deployed import DeployFacts
 
 _FLOAT32_BYTES = 4
 

@@ -18,7 +18,9 @@ from edgekd.report.format import (
     significant,
     span,
 )
-from edgekd.report.schema import DeployFacts, LatencyFacts, Metrics, Report
+from edgekd.report.schema import Report
+from edgekd.report.schema_base import Metrics
+from edgekd.report.schema_deployed import DeployFacts, LatencyFacts
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from edgekd.report.facts import (
     speedup,
 )
 from edgekd.report.format import listing, milliseconds, percent, plural, points, ratio
-from edgekd.report.schema import DeployFacts, Report
+from edgekd.report.schema import Report
+from edgekd.report.schema_deployed import DeployFacts
 from edgekd.tasks.guessing import guessing_doubt
 
 Level = Literal["bad", "warn", "good", "note"]

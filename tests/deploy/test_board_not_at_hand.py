@@ -12,7 +12,8 @@ from edgekd.device import load_device
 from edgekd.errors import EdgeKDError
 from edgekd.limits import check_limits
 from edgekd.recipe import LimitsRecipe, ProfileRecipe
-from edgekd.report.schema import LatencyFacts, Metrics
+from edgekd.report.schema_base import Metrics
+from edgekd.report.schema_deployed import LatencyFacts
 
 BOARD = load_device("raspberry-pi-4b")
 
