@@ -9,16 +9,16 @@ offered; :mod:`edgekd.prune.proof` takes the first that leaves the function alon
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from torch import Tensor, nn
 
 from edgekd.models.calls import Call, CallGraph, record_calls
+from edgekd.prune.around import layers_before, layers_behind, next_call
 from edgekd.prune.units import Follower, Slice, UnitGroup
 
 _SOFTMAX = {"softmax"}
 _FUSED = {"scaled_dot_product_attention"}
-_WEIGHING = {"linear", "conv2d"}
 _MATMUL = {"matmul", "einsum"}
 
 
@@ -66,11 +66,11 @@ def _options(
     owner = parts[path]
     keys = _head_counts(owner)
     heads = int(getattr(owner, keys[0]))
-    product = call if call.op in _FUSED else _next(graph, call, _MATMUL)
+    product = call if call.op in _FUSED else next_call(graph, call, _MATMUL)
     if product is None:
         return []
-    writers, norms = _before(graph, [call, product])
-    readers, later = _behind(graph, product)
+    writers, norms = layers_before(graph, [call, product])
+    readers, later = layers_behind(graph, product)
     norms += later
     sized = [(name, _outputs(parts[name])) for name in writers]
     if not readers or not sized or any(size % heads for _, size in sized):
@@ -168,50 +168,6 @@ def _tables(owner: nn.Module, path: str, heads: int, known: set[str]) -> Iterato
         dims = [dim for dim, size in enumerate(parameter.shape) if size == heads]
         if name.rpartition(".")[0] not in known and len(dims) == 1:
             yield Slice(name, dims[0], tuple(range(heads)), tuple(range(heads)), "free")
-
-
-def _before(graph: CallGraph, ends: list[Call]) -> tuple[list[str], list[str]]:
-    """The nearest weighing layers that feed ``ends``, and the norms on the way."""
-
-    def makers(call: Call) -> list[Call]:
-        return [maker for value in call.inputs if (maker := graph.producer(value)) is not None]
-
-    return _nearest(ends, makers)
-
-
-def _behind(graph: CallGraph, start: Call) -> tuple[list[str], list[str]]:
-    """The next weighing layers behind ``start``, and the norms on the way."""
-    return _nearest([start], lambda call: [each for value in call.outputs for each in graph.consumers(value)])
-
-
-def _nearest(starts: list[Call], step: Callable[[Call], list[Call]]) -> tuple[list[str], list[str]]:
-    """The weighing layers that ``step`` reaches first from ``starts``, and the norms on the way."""
-    layers: dict[str, None] = {}
-    norms: dict[str, None] = {}
-    stack, seen = [each for start in starts for each in step(start)], set()
-    while stack:
-        call = stack.pop()
-        if call.index in seen:
-            continue
-        seen.add(call.index)
-        if call.op in _WEIGHING:
-            layers[call.site.module] = None
-            continue
-        if call.op in ("batch_norm", "layer_norm"):
-            norms[call.site.module] = None
-        stack += step(call)
-    return list(layers), list(norms)
-
-
-def _next(graph: CallGraph, call: Call, ops: set[str]) -> Call | None:
-    """The first call of ``ops`` behind ``call``, along its only path."""
-    stack = list(call.outputs)
-    while stack:
-        for reader in graph.consumers(stack.pop(0)):
-            if reader.op in ops:
-                return reader
-            stack += reader.outputs
-    return None
 
 
 def _outputs(part: nn.Module) -> int:
