@@ -21,6 +21,7 @@ from cases import cases_of, prior
 from fit import usable_rows
 from folds import without
 from judge import summary
+from residuals import Neighbours, neighbours_of
 from rows import Row
 from solver import Problem, build
 from validate import PUBLIC
@@ -42,9 +43,16 @@ def for_choosing(rows: Sequence[Row]) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(boards), frozenset([families[at] for at in random.permutation(len(families))][::2])
 
 
-def error(rows: Sequence[Row], problem: Problem, key: Callable[[Row], str], *, offsets: bool) -> str:
+def error(
+    rows: Sequence[Row],
+    problem: Problem,
+    key: Callable[[Row], str],
+    *,
+    offsets: bool,
+    neighbours: Neighbours | None,
+) -> str:
     """Of rows that are left out; ``key`` is empty for rows that stay."""
-    log = without(rows, problem, key, offsets=offsets, seed=SEED, folds=_FOLDS)
+    log = without(rows, problem, key, offsets=offsets, seed=SEED, folds=_FOLDS, neighbours=neighbours)
     places = [at for at, row in enumerate(rows) if key(row) and row.runtime.name in PUBLIC]
     found = summary([rows[at] for at in places], log[places])
     mean = float(np.mean(abs(problem.target[places] - log[places])))
@@ -57,6 +65,7 @@ def main() -> None:
         rows = usable_rows(networks, gpu=kind == "gpu")
         problem = build(cases_of(rows, networks), prior)
         boards, families = for_choosing(rows)
+        neighbours = neighbours_of(rows, networks) if kind == "cpu" else None
 
         def board(row: Row, chosen: frozenset[str] = boards) -> str:
             return row.board if row.board in chosen else ""
@@ -64,8 +73,12 @@ def main() -> None:
         def model(row: Row, chosen: frozenset[str] = families) -> str:
             return row.model if row.family in chosen else ""
 
-        sys.stdout.write(f"{kind}, board left out: {error(rows, problem, board, offsets=False)}\n")
-        sys.stdout.write(f"{kind}, model left out: {error(rows, problem, model, offsets=True)}\n")
+        sys.stdout.write(
+            f"{kind}, board left out: {error(rows, problem, board, offsets=False, neighbours=neighbours)}\n"
+        )
+        sys.stdout.write(
+            f"{kind}, model left out: {error(rows, problem, model, offsets=True, neighbours=neighbours)}\n"
+        )
 
 
 if __name__ == "__main__":

@@ -23,9 +23,11 @@ from architecture_table import Key, find_architecture, read_architectures
 from cases import cases_of, prior
 from folds import Floats, left_out
 from intervals import evidence_of, intervals_of, smallest_of
+from residuals import Neighbours, neighbours_of
 from rows import Row, read_rows
 from solver import Problem, build, named, predict, solve
 
+from edgekd.profiles.estimation.alike import to_json
 from edgekd.profiles.estimation.operators import Workload
 
 SEED = 4
@@ -52,6 +54,7 @@ class Fit:
     problem: Problem
     theta: Floats
     residuals: Mapping[str, Floats]
+    neighbours: Neighbours | None
 
 
 def fit(kind: str, networks: Mapping[Key, Workload]) -> Fit:
@@ -59,7 +62,8 @@ def fit(kind: str, networks: Mapping[Key, Workload]) -> Fit:
     rows = usable_rows(networks, gpu=kind == "gpu")
     problem = build(cases_of(rows, networks), prior)
     theta = solve(problem)
-    return Fit(rows, problem, theta, left_out(rows, problem, SEED))
+    neighbours = neighbours_of(rows, networks) if kind == "cpu" else None
+    return Fit(rows, problem, theta, left_out(rows, problem, SEED, neighbours), neighbours)
 
 
 def write(kind: str, found: Fit, networks: Mapping[Key, Workload]) -> None:
@@ -92,6 +96,10 @@ def write(kind: str, found: Fit, networks: Mapping[Key, Workload]) -> None:
         "provenance": provenance,
     }
     (_OUT / f"{kind}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if found.neighbours is not None:
+        alike = found.neighbours.alike(found.problem.target - predict(found.problem, found.theta))
+        text = json.dumps(to_json(alike), separators=(",", ":")).replace("],", "],\n")
+        (_OUT / f"{kind}_alike.json").write_text(text + "\n", encoding="utf-8")
     sys.stderr.write(f"{kind}: {provenance}\n")
 
 

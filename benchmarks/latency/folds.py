@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from residuals import Neighbours
 from rows import Row
 from solver import Problem, predict, solve
 
@@ -21,6 +22,7 @@ def without(
     offsets: bool,
     seed: int,
     folds: int,
+    neighbours: Neighbours | None = None,
 ) -> Floats:
     """Log seconds of each row by a fit without any row of its ``key``, nor of the others in its fold.
 
@@ -30,17 +32,25 @@ def without(
     Args:
         key: rows with none stay in every fit.
         offsets: what the board's other rows say about the board may be used.
+        neighbours: correct each row by what the fit leaves over of networks alike, of rows that it saw.
     """
     out = np.zeros(len(rows))
     keys = [key(row) for row in rows]
     parts = np.where([bool(each) for each in keys], deal(keys, seed, folds), -1)
     for part in range(folds):
         held = parts == part
-        out[held] = _predict(problem, solve(problem, keep=~held), offsets=offsets)[held]
+        out[held] = _by_others(problem, ~held, neighbours, offsets=offsets)[held]
     return out
 
 
-def without_both(rows: Sequence[Row], problem: Problem, seed: int, *, parts: int = 4) -> Floats:
+def without_both(
+    rows: Sequence[Row],
+    problem: Problem,
+    seed: int,
+    *,
+    neighbours: Neighbours | None = None,
+    parts: int = 4,
+) -> Floats:
     """Log seconds of each row by a fit that saw neither its board nor its family of models."""
     boards = deal([row.board for row in rows], seed, parts)
     families = deal([row.family for row in rows], seed + 1, parts)
@@ -50,17 +60,33 @@ def without_both(rows: Sequence[Row], problem: Problem, seed: int, *, parts: int
             held = (boards == board) & (families == family)
             if held.any():
                 keep = (boards != board) & (families != family)
-                out[held] = _predict(problem, solve(problem, keep=keep), offsets=False)[held]
+                out[held] = _by_others(problem, keep, neighbours, offsets=False)[held]
     return out
 
 
-def left_out(rows: Sequence[Row], problem: Problem, seed: int) -> Mapping[str, Floats]:
+def left_out(
+    rows: Sequence[Row], problem: Problem, seed: int, neighbours: Neighbours | None = None
+) -> Mapping[str, Floats]:
     """Log of published over predicted: on known boards (family left out), on unknown ones (both left out)."""
-    known = without(rows, problem, lambda row: row.family, offsets=True, seed=seed, folds=FAMILY_FOLDS)
+    known = without(
+        rows, problem, lambda row: row.family, offsets=True, seed=seed, folds=FAMILY_FOLDS,
+        neighbours=neighbours,
+    )  # fmt: skip
     return {
         "known": problem.target - known,
-        "unknown": problem.target - without_both(rows, problem, seed),
+        "unknown": problem.target - without_both(rows, problem, seed, neighbours=neighbours),
     }
+
+
+def _by_others(
+    problem: Problem, keep: NDArray[np.bool_], neighbours: Neighbours | None, *, offsets: bool
+) -> Floats:
+    """Log seconds of every row by a fit of the rows in ``keep``."""
+    theta = solve(problem, keep=keep)
+    found = _predict(problem, theta, offsets=offsets)
+    if neighbours is None:
+        return found
+    return found + neighbours.corrections(problem.target - predict(problem, theta), keep)
 
 
 def _predict(problem: Problem, theta: Floats, *, offsets: bool) -> Floats:

@@ -85,7 +85,10 @@ def main() -> None:
             "both_out": problem.target - residuals["unknown"],
         }
         for name, key, offsets in (("board_out", _board, False), ("model_out", _model, True)):
-            logs[name] = without(rows, problem, key, offsets=offsets, seed=SEED, folds=_FOLDS)
+            logs[name] = without(
+                rows, problem, key, offsets=offsets, seed=SEED, folds=_FOLDS,
+                neighbours=found.neighbours,
+            )  # fmt: skip
         splits = {"board_out": _board, "model_out": _model, "family_out": _family, "both_out": _board}
         for name, key in splits.items():
             part[name] = _judged(shown, logs[name][places]) | {

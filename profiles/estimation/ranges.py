@@ -14,7 +14,7 @@ _ENOUGH = 3
 # Without such rows nobody knows; the range is at least this much wider.
 _WIDER = 1.5
 # A network of less than this share of the smallest published one; a range is then at least a factor of two wide on
-# either side: six such networks, measured on an AVX512 Xeon, took 0.42 to 0.97 of what was estimated.
+# either side: six such networks, measured on an AVX512 Xeon, took 0.42 to 0.91 of what was estimated.
 _FAR_BELOW = 0.5
 _SMALL_RANGE = math.log(2)
 

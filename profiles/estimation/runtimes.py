@@ -92,9 +92,15 @@ def runtime_kind(name: str) -> RuntimeKind:
     return known[text]
 
 
+def computed(precision: str, kind: CoreKind, runtime: RuntimeKind) -> str:
+    """What a processor's arithmetic is in: fp16 may be storage only, and so are weights of few bits."""
+    half = runtime.fp16 and kind.flop16 > 0
+    return "fp32" if precision.endswith(" weights") or (precision == "fp16" and not half) else precision
+
+
 def precisions(table: OpTable, kind: CoreKind, runtime: RuntimeKind, precision: str) -> Kinds:
     """What each operator computes in on a processor: the file's integers, or all that the runtime could have."""
-    half = runtime.fp16 and kind.flop16 > 0
+    half = computed("fp16", kind, runtime) == "fp16"
     floating = "fp16" if half and precision in ("fp16", "int8") else "fp32"
     kinds = np.full(table.size, floating, dtype="<U4")
     if precision == "int8":
