@@ -105,7 +105,7 @@ def settle_broken(broken: Mapping[int, str], limit: int, where: str, what: str =
     shown = "; ".join(list(broken.values())[:_SHOWN])
     more = f"; and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
     if len(broken) > limit:
-        fix = f"mend or remove them, or allow {len(broken)} with data.max_broken"
+        fix = f"mend or remove them, or allow {len(broken)} with --set data.max_broken={len(broken)}"
         count = f"{len(broken)} broken {what if len(broken) == 1 else what + 's'}"
         raise DataError(fault(where, f"{count}: {shown}{more}", allowed=f"at most {limit}", fix=fix))
     return [" ".join(f"skipped {len(broken)} broken {what}s: {shown}{more}".split())]

@@ -100,7 +100,13 @@ def _size(entry: DeployFacts) -> Tile:
     details = []
     smaller = size_reduction(entry)
     if smaller is not None:
-        details.append(f"{ratio(smaller[0])} smaller than {smaller[1]}")
+        factor, what = smaller
+        told = (
+            f"{ratio(factor)} smaller than {what}"
+            if factor >= 1
+            else f"{ratio(1 / factor)} the size of {what}"
+        )
+        details.append(told)
     if entry.compressed_bytes is not None:
         details.append(f"{byte_count(entry.compressed_bytes)} compressed")
     return Tile("Size", byte_count(entry.size_bytes), tuple(details))

@@ -9,10 +9,11 @@ from itertools import pairwise
 
 from edgekd.report.axis import Axis, log_range, log_ticks, nice_ticks, score_range
 from edgekd.report.format import clean
-from edgekd.report.labels import Box, Point, place, shorten
+from edgekd.report.labels import Box, Point, place, shorten, text_width
 from edgekd.report.markup import Markup, join, tag
 
 WIDTH, HEIGHT, FONT = 380.0, 290.0, 11.5
+_TICK = 10.5  # font size of an axis's numbers, as in style.css
 _FRAME = Box(44, 24, WIDTH - 8, HEIGHT - 40)
 
 
@@ -124,8 +125,8 @@ def _label(mark: Mark, *, below: bool) -> str:
 def _grid(x: Axis, y: Axis, x_text: Callable[[float], str], y_title: str, x_title: str) -> Markup:
     parts = []
     ticks = [value for value in nice_ticks(y.low, y.high, 5) if value <= 1]
-    step = ticks[1] - ticks[0] if len(ticks) > 1 else 0.1
-    digits = 0 if step > 0.0099 else 1 if step > 0.00099 else 2
+    # As few digits as tell every tick exactly: 52.5 and 47.5 are no whole percents.
+    digits = next((d for d in (0, 1) if all(math.isclose(round(100 * v, d), 100 * v) for v in ticks)), 2)
     for value in ticks:
         parts.append(tag("line", x1=_FRAME.left, x2=_FRAME.right, y1=y(value), y2=y(value), class_="grid"))
         parts.append(
@@ -142,9 +143,9 @@ def _grid(x: Axis, y: Axis, x_text: Callable[[float], str], y_title: str, x_titl
         parts.append(
             tag("line", x1=x(value), x2=x(value), y1=_FRAME.bottom, y2=_FRAME.bottom + 4, class_="axis")
         )
-        parts.append(
-            tag("text", x_text(value), x=x(value), y=_FRAME.bottom + 17, text_anchor="middle", class_="tick")
-        )
+        text = x_text(value)
+        middle = min(x(value), WIDTH - text_width(text, _TICK) / 2)  # the last one stays on the picture
+        parts.append(tag("text", text, x=middle, y=_FRAME.bottom + 17, text_anchor="middle", class_="tick"))
     parts.append(
         tag("line", x1=_FRAME.left, x2=_FRAME.right, y1=_FRAME.bottom, y2=_FRAME.bottom, class_="axis")
     )

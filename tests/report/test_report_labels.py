@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import itertools
 import random
 import xml.etree.ElementTree as ET
 from itertools import combinations
+from typing import Any
 
 import pytest
 
 from edgekd.report import Report
 from edgekd.report.axis import Axis, log_ticks, nice_ticks, score_range
+from edgekd.report.headline import tiles
 from edgekd.report.labels import Box, Point, fit, place, text_width
 from edgekd.report.latency_chart import latency_chart
 from edgekd.report.markup import Markup
@@ -92,6 +95,25 @@ def test_rows_of_the_latency_chart_stay_inside(sample: Report) -> None:
         boxes = _boxes(latency_chart(report, report.deploy[0]))
         assert _overlapping(boxes) == []
         assert max(box.right for box in boxes.values()) <= WIDTH
+
+
+def test_ticks_are_exact_and_stay_on_the_picture() -> None:
+    marks = [Mark(x, y, "a", "stage", "", 5.0) for x, y in ((3e5, 0.48), (45e6, 0.555))]
+    boxes = _boxes(scatter(marks, "t", "y", "x", lambda value: f"{value / 1e6:g} MEGABYTES", ()))
+    texts = [name.partition(": ")[2] for name in boxes]
+    ticks = sorted(float(text[:-1]) for text in texts if text.endswith("%"))
+    steps = {round(high - low, 6) for low, high in itertools.pairwise(ticks)}
+    assert len(ticks) >= 4 and steps == {2.5}, "evenly spaced, none rounded"
+    assert any(text.endswith("MEGABYTES") for text in texts)
+    assert max(box.right for name, box in boxes.items() if name.endswith("MEGABYTES")) <= WIDTH + 0.01
+
+
+def test_a_larger_file_is_not_called_smaller(document: dict[str, Any]) -> None:
+    entry = document["deploy"][0]
+    entry["size_bytes"] = 20 * entry["baseline"]["teacher"]["size_bytes"]
+    report = Report.model_validate(document)
+    (size,) = [tile for tile in tiles(report, report.deploy[0]) if tile.name == "Size"]
+    assert size.details[0] == "20.0× the size of the teacher in fp32"
 
 
 def test_axes() -> None:
