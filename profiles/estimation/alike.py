@@ -111,6 +111,8 @@ def fitted_alike() -> Alike:
     folder = resources.files("edgekd.profiles.estimation.parameters")
     document = json.loads(folder.joinpath("cpu_alike.json").read_text("utf-8"))
     looks = [np.asarray(look) for look in document["networks"]]
-    places = [name.split("|", 1) for name in document["places"]]
-    rows = [Likeness(*places[place], precision, looks[at]) for at, place, precision, _ in document["rows"]]
+    rows = []
+    for at, place, precision, _ in document["rows"]:
+        runtime, _, board = document["places"][place].partition("|")
+        rows.append(Likeness(runtime, board, precision, looks[at]))
     return Alike(rows, np.asarray([row[-1] for row in document["rows"]]))
