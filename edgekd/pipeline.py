@@ -213,9 +213,8 @@ class _Run:
             metrics = score(logits, self.data.test, logits)
             self._record("teacher", self.teacher.module, metrics,
                          {"notes": self.teacher.notes, "seconds": time.perf_counter() - begun})  # fmt: skip
-            doubt = guessing_doubt(
-                "the teacher", metrics["top1"], commonest_share(self.data.test.labels), len(self.data.test)
-            )
+            labels = self.data.test.labels
+            doubt = guessing_doubt("the teacher", metrics.get("top1"), commonest_share(labels), len(labels))
             if doubt is not None and self.teacher.weights != "random":
                 _log.warning(doubt)
         self.accelerator.wait_for_everyone()
