@@ -102,7 +102,8 @@ class _Run:
                 out, recipe_yaml=recipe.to_yaml(), recipe_hash=recipe.hash(), resume=resume
             )
             self.run.tidy()
-            opened.tell()
+            if not self.run.is_done("student"):  # who resumes has read it
+                opened.tell()
         self.accelerator.wait_for_everyone()
         if not self.main:
             self.run = RunDirectory.open(
