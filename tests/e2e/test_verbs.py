@@ -144,7 +144,7 @@ def test_json_to_a_file_leaves_the_table_on_stdout(edgekd, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_real_process_prints_results_on_stdout_and_epochs_alone_on_stderr(recipe, tmp_path):
+def test_a_real_process_prints_results_on_stdout_and_what_it_does_alone_on_stderr(recipe, tmp_path):
     """What no test inside this process can see: warnings of the libraries at import, and their own log."""
     command = [
         sys.executable,
@@ -161,5 +161,5 @@ def test_a_real_process_prints_results_on_stdout_and_epochs_alone_on_stderr(reci
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["recipe"]["name"] == "digits"
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == [
-        "distill epoch 1/1", "prune epoch 1/1", "quantize epoch 1/1"
+        "digits", "student", "distill epoch 1/1", "prune epoch 1/1", "quantize epoch 1/1"
     ]  # fmt: skip
