@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class OnnxSummary:
     precision: ``int8`` with quantized operators, else by the type of most weights: ``fp16`` or ``fp32``.
     size_bytes: of the file and of its external data together.
     external: external data files, as named in the file, relative to its folder.
+    metadata: what its writer put there, by key.
     """
 
     opset: int
@@ -46,6 +47,7 @@ class OnnxSummary:
     precision: str
     size_bytes: int
     external: tuple[str, ...]
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 def read_summary(path: Path) -> OnnxSummary:
@@ -77,6 +79,7 @@ def _summarise(view: memoryview, size: int) -> OnnxSummary:
     external: set[str] = set()
     weights: Counter[int] = Counter()
     bits: Counter[int] = Counter()
+    metadata: dict[str, str] = {}
     graphs = 0
     for number, value in message_fields(view):
         if number == 8:  # opset_import
@@ -84,6 +87,10 @@ def _summarise(view: memoryview, size: int) -> OnnxSummary:
             domain = text_of(view, parts[1]) if 1 in parts else ""
             if domain in ("", "ai.onnx"):
                 opset = _number(parts.get(2, 0))
+        elif number == 14:  # metadata_props
+            parts = dict(fields_inside(view, value))
+            if 1 in parts:
+                metadata[text_of(view, parts[1])] = text_of(view, parts[2]) if 2 in parts else ""
         elif number == 7:  # graph
             graphs += 1
             for inner, place in fields_inside(view, value):
@@ -97,7 +104,7 @@ def _summarise(view: memoryview, size: int) -> OnnxSummary:
     if graphs != 1:
         raise _NotAMessage
     precision = _precision(operators, weights, bits)
-    return OnnxSummary(opset, operators, precision, size, tuple(sorted(external)))
+    return OnnxSummary(opset, operators, precision, size, tuple(sorted(external)), metadata)
 
 
 def _precision(operators: Counter[str], weights: Counter[int], bits: Counter[int]) -> str:
@@ -145,7 +152,7 @@ def _with_external(path: Path, summary: OnnxSummary) -> OnnxSummary:
             raise ModelFileError(
                 fault(str(path), "its external data is missing", got=name, fix=fix)
             ) from None
-    return OnnxSummary(summary.opset, summary.operators, summary.precision, size, summary.external)
+    return replace(summary, size_bytes=size)
 
 
 def message_fields(view: memoryview) -> Iterator[tuple[int, Any]]:

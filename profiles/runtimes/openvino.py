@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgekd.profiles.inputs import random_inputs
+from edgekd.profiles.inputs import random_inputs, stated_limits
+from edgekd.profiles.onnx_file import read_summary
 from edgekd.profiles.runner import RunSettings
 from edgekd.profiles.runtimes.loaded import Call, Loaded, declared, needed
 
@@ -30,6 +31,7 @@ def load(path: Path, settings: RunSettings) -> Loaded:
         batch=settings.batch,
         shape=settings.shape,
         seed=settings.seed,
+        text=stated_limits(read_summary(path).metadata) if path.suffix == ".onnx" else None,
     )
     if any(port.partial_shape.is_dynamic for port in model.inputs):
         model.reshape({name: list(values.shape) for name, values in feeds.items()})

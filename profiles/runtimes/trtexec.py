@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from edgekd.errors import EdgeKDError, MissingDependencyError, ModelFileError, fault
-from edgekd.profiles.inputs import random_inputs
+from edgekd.profiles.inputs import random_inputs, stated_limits
 from edgekd.profiles.onnx_file import read_summary
 from edgekd.profiles.onnx_graph import read_inputs
 from edgekd.profiles.runner import Finished, Opened, Runner, RunSettings
@@ -108,7 +108,8 @@ class TrtexecRunner:
 
     def _build(self, precision: str) -> tuple[dict[str, list[int]], TrtexecLog]:
         declared = read_inputs(self.path)
-        feeds = random_inputs(declared, batch=self.settings.batch, shape=self.settings.shape)
+        text = stated_limits(read_summary(self.path).metadata)
+        feeds = random_inputs(declared, batch=self.settings.batch, shape=self.settings.shape, text=text)
         shapes = {name: list(values.shape) for name, values in feeds.items()}
         options = [f"--onnx={self.path}", f"--saveEngine={self._engine}", "--sparsity=enable"]
         options += ["--warmUp=0", "--duration=0", "--iterations=1"]

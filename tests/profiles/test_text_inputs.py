@@ -12,7 +12,8 @@ from onnx import TensorProto, helper
 from edgekd.errors import ModelFileError
 from edgekd.profiles import measure, profile_operators
 from edgekd.profiles.estimation.loading import load_graph
-from edgekd.profiles.inputs import TextLimits, random_inputs, text_limits
+from edgekd.profiles.inputs import TextLimits, random_inputs, stated_limits, text_limits
+from edgekd.profiles.onnx_file import read_summary
 from edgekd.profiles.session import open_session
 
 
@@ -89,3 +90,18 @@ def test_the_verb_says_what_it_measured(write_text_model, edgekd):
         in edgekd("profile", path, *few).out
     )
     assert "on 9 random tokens\n" in edgekd("profile", path, "--shape", "1x9", *few).out
+
+
+def test_runtimes_that_read_the_file_themselves_get_its_own_length(write_text_model):
+    """OpenVINO and trtexec do not tell a file's metadata: they are read from the file, without the runtime."""
+    path = write_text_model(rows=50, metadata={"max_length": 40, "vocab_size": 50})
+    found = read_summary(path).metadata
+    assert set(found) == {"preprocess"} and stated_limits(found) == TextLimits(50, 40)
+    assert read_summary(write_text_model()).metadata == {}
+
+
+def test_openvino_reads_as_many_ids_as_onnx_runtime(write_text_model):
+    pytest.importorskip("openvino")
+    path = write_text_model(rows=50, metadata={"max_length": 40, "vocab_size": 50})
+    found = measure({"a": path}, runtime="openvino", rounds=1, runs=2, warmup=1)
+    assert {name: list(shape) for name, shape in found.reports["a"].inputs.items()} == {"input_ids": [1, 40]}
