@@ -123,6 +123,12 @@ class _ExactMode(FakeQuantMode):
             return self._gelu_bytes(kernel, args[0])
         if kernel.kind == "hardswish":
             return self._hardswish_bytes(kernel, args[0])
+        if kernel.kind == "later":
+            unscaled: Tensor = args[0] if isinstance(args[0], Tensor) else args[1]
+            return unscaled
+        if kernel.kind == "scaled":
+            product: Tensor = func(*args, **kwargs)
+            return product * torch.tensor(kernel.factor, dtype=torch.float32)
         if not all(isinstance(arg, Tensor) for arg in args[:2]) or len(args) > 2 or kwargs:
             return None
         return self._pair(kernel, args[0], args[1])

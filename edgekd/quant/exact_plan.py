@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,9 @@ from edgekd.quant.call_rules import FUSED_ACTIVATIONS, GATES, LINE, WEIGHTED, fu
 from edgekd.quant.float_kernels import FLOAT_TABLES
 from edgekd.quant.placement import Placement, site_of
 
-Kind = Literal["weighted", "add", "mul", "mean", "line", "gated", "gelu", "hardswish", "table"]
+Kind = Literal[
+    "weighted", "add", "mul", "mean", "line", "gated", "gelu", "hardswish", "table", "later", "scaled"
+]
 _MEANS = frozenset({"mean", "adaptive_avg_pool2d"})
 
 
@@ -25,6 +28,8 @@ class Kernel:
         writes: the range of its output; None where the kernel writes float.
         keepdim: of a mean over height and width.
         line: a convolution with the line of the hard sigmoid behind it in its weights.
+        factor: of a product of two tensors (``scaled``): that of a ``later`` call before it, which the runtime
+            multiplies by behind the sums.
     """
 
     kind: Kind
@@ -32,6 +37,7 @@ class Kernel:
     writes: Site | None
     keepdim: bool = True
     line: bool = False
+    factor: float = 1.0
 
 
 def plan_kernels(graph: CallGraph, placement: Placement) -> dict[Site, Kernel]:
@@ -64,6 +70,13 @@ def _kernel(graph: CallGraph, placement: Placement, call: Call) -> Kernel | None
         if own is None:
             return None
         kind, reads = "weighted", (own,)
+    elif call.op == "mul" and (factor := _scales_product(graph, placement, call)) is not None:
+        return Kernel("later", (), None, factor=factor)
+    elif call.op == "matmul" and call.site not in placement.points:
+        makers = [graph.producer(value) for value in call.inputs]
+        factors = [_scales_product(graph, placement, maker) for maker in makers if maker is not None]
+        factor = math.prod(each for each in factors if each is not None)
+        return None if factors.count(None) == len(factors) else Kernel("scaled", (), None, factor=factor)
     elif call.op in ("add", "mul") and len(call.inputs) == 2:
         kind, reads = call.op, _ranges(graph, placement, call)  # type: ignore[assignment]
     elif call.op in FLOAT_TABLES and (found := _ranges(graph, placement, call)):
@@ -83,6 +96,16 @@ def _kernel(graph: CallGraph, placement: Placement, call: Call) -> Kernel | None
         return None
     keepdim = call.op != "mean" or bool(call.kwargs.get("keepdim", False)) or len(call.shape) == 4
     return Kernel(kind, reads, writes, keepdim, line=reader is not None and reader.op == LINE)
+
+
+def _scales_product(graph: CallGraph, placement: Placement, call: Call) -> float | None:
+    """The number by which ``call`` multiplies what only a product of two tensors reads: ``(q * scale) @ k.T``."""
+    numbers = [a for a in call.args if isinstance(a, (int, float)) and not isinstance(a, bool)]
+    if call.op != "mul" or len(call.inputs) != 1 or len(numbers) != 1 or call.kwargs:
+        return None
+    reader = graph.sole_consumer(call)
+    floats = call.site not in placement.points and reader is not None and reader.site not in placement.points
+    return float(numbers[0]) if floats and reader is not None and reader.op == "matmul" else None
 
 
 def _gated(graph: CallGraph, placement: Placement, call: Call, gate: Site) -> dict[Site, Kernel]:

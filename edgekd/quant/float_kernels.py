@@ -75,6 +75,7 @@ def _fused(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 
 def softmax(x: Tensor, dim: int = -1, **options: Any) -> Tensor:
     """Over the last axis: a polynomial for the exponential, sixteen sums, one product with their reciprocal."""
+    options.pop("_stacklevel", None)  # where ``nn.Softmax`` would have a warning point to
     if dim not in (-1, x.ndim - 1) or x.dtype != torch.float32 or any(options.values()):
         return torch.nn.functional.softmax(x, dim, **options)
     rows = x.reshape(-1, x.shape[-1]).split(max(1, _CACHED // x.shape[-1]))

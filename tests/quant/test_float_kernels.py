@@ -93,34 +93,42 @@ def test_attention_is_attention() -> None:
 
 
 class Block(nn.Module):
-    def __init__(self) -> None:
+    """Attention as one call, or step by step: the runtime multiplies by the scale behind the product."""
+
+    def __init__(self, steps: bool) -> None:
         super().__init__()
+        self.steps, self.softmax = steps, nn.Softmax(dim=-1)
         self.first, self.second = nn.LayerNorm(64), nn.LayerNorm(64)
         self.qkv, self.up, self.down = nn.Linear(64, 192), nn.Linear(64, 128), nn.Linear(128, 64)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.first(x)).reshape(-1, 64, 3, 4, 16).permute(2, 0, 3, 1, 4).unbind(0)
-        x = x + F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(-1, 64, 64)
+        if self.steps:
+            mixed = self.softmax((q * 0.3) @ k.transpose(-2, -1)) @ v
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v)
+        x = x + mixed.transpose(1, 2).reshape(-1, 64, 64)
         return x + self.down(F.gelu(self.up(self.second(x))))
 
 
 class Transformer(nn.Module):
     """Its answers are float: every last bit shows."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: bool) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 64, 4, stride=4)
-        self.blocks = nn.Sequential(Block(), Block())
+        self.blocks = nn.Sequential(Block(steps), Block(steps))
         self.norm = nn.LayerNorm(64)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.blocks(self.stem(x).flatten(2).transpose(1, 2)))[:, 0]
 
 
-def test_a_transformers_file_to_the_last_bit(tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("steps", [False, True])
+def test_a_transformers_file_to_the_last_bit(steps: bool, tmp_path, monkeypatch) -> None:
     torch.manual_seed(0)
     x = torch.randn(24, 3, 32, 32)
-    model = prepare_qat(Transformer().eval(), x[:2], SCHEMES["u8s8"]).eval()
+    model = prepare_qat(Transformer(steps).eval(), x[:2], SCHEMES["u8s8"]).eval()
     model.calibrate(x.split(12))
     model.set_phase("frozen")
     path = tmp_path / "model.onnx"
