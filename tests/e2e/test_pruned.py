@@ -10,8 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-import onnx
 import pytest
+
+from edgekd.export.weights import load_onnx, stored_weights
 
 QUICK = {
     "epochs": 1,
@@ -49,8 +50,9 @@ def test_half_of_the_arithmetic_is_gone_and_every_promise_holds(pruned):
     assert channels["metrics"]["top1"] > teacher["metrics"]["top1"] - 0.1
     (entry,) = report["deploy"]
     assert entry["sparsity"]["violations"] == 0 and entry["parity"]["agreement"] >= 0.98
-    file = onnx.load(pruned / entry["file"])
-    sizes = [max(t.dims) for t in file.graph.initializer if len(t.dims) == 4]
+    # Whichever file was the fastest: a first layer over wide pixels writes several neighbours at once.
+    weights = [weight for weight in stored_weights(load_onnx(pruned / entry["file"])) if not weight.pixels]
+    sizes = [max(weight.values.shape) for weight in weights if weight.values.ndim == 4]
     assert sizes and max(sizes) < 48
 
 
