@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edgekd.export.graph import Graph, drop_unused
+from edgekd.export.graph import Graph, attribute, drop_unused
 from edgekd.quant.kernels import MAX_BIAS
 
 
@@ -97,7 +97,7 @@ def _needed_scale(graph: Graph, node: onnx.NodeProto) -> np.ndarray:
 
 def _enlarge(graph: Graph, dequantize: onnx.NodeProto, scale: np.ndarray, needed: np.ndarray) -> None:
     """Raise the scales that are under ``needed`` and shrink their integers."""
-    axis = next((a.i for a in dequantize.attribute if a.name == "axis"), 1)
+    axis = attribute(dequantize, "axis", 1)
     larger = np.nextafter(np.maximum(scale, needed).astype(np.float32), np.float32(np.inf))
     larger = np.where(needed > scale, larger, scale).astype(np.float32)
     integers = numpy_helper.to_array(graph.initializers[dequantize.input[0]])

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
-from edgekd.export.graph import Graph
+from edgekd.export.graph import Graph, attribute
 
 # Same channels in and out, whatever else they do; 0 stays harmless because nobody reads a padded channel.
 _UNARY = frozenset(
@@ -120,7 +120,7 @@ class ChannelClasses:
             self._visit_convolution(node)
         elif node.op_type in _BINARY:
             self._visit_binary(node)
-        elif node.op_type == "Concat" and _attribute(node, "axis") in (1, -3):
+        elif node.op_type == "Concat" and attribute(node, "axis") in (1, -3):
             self._join(node, [*node.input])
         elif node.op_type == "Slice" and self.kept_channels(node) is not None:
             self._join(node, [node.input[0]])
@@ -143,7 +143,7 @@ class ChannelClasses:
             self._fix(node.input[0])
             self._fix(node.output[0])
             return
-        group = _attribute(node, "group") or 1
+        group = attribute(node, "group", 1)
         if group == 1:
             source.readers.append(node)
             target.writers.append(node)
@@ -200,10 +200,6 @@ class ChannelClasses:
             name = producer.input[0]
         constant = self.graph.constant(name)
         return constant is not None and constant.size == 1
-
-
-def _attribute(node: onnx.NodeProto, name: str) -> int | None:
-    return next((a.i for a in node.attribute if a.name == name), None)
 
 
 def static_shapes(proto: onnx.ModelProto) -> dict[str, list[int]]:

@@ -7,7 +7,7 @@ import onnx
 from onnx import helper
 
 from edgekd.export.channels import static_shapes
-from edgekd.export.graph import Graph, drop_unused
+from edgekd.export.graph import Graph, attribute, drop_unused
 
 _LARGE = 28 * 28  # pixels: below it a call a pixel costs less than the Tile
 
@@ -22,15 +22,15 @@ def add_hard_sigmoids(proto: onnx.ModelProto) -> int:
     graph, count = Graph(proto), 0
     for node in graph.nodes("HardSigmoid"):
         data = graph.producer.get(node.input[0])
-        readers = graph.readers.get(node.output[0], [])
-        if data is None or data.op_type != "DequantizeLinear" or node.output[0] in graph.outputs:
+        rounding = graph.only_reader(node.output[0], "QuantizeLinear")
+        if data is None or data.op_type != "DequantizeLinear":
             continue
-        if len(readers) != 1 or not within_zero_and_one(graph, readers[0]):
+        if rounding is None or not within_zero_and_one(graph, rounding):
             continue
         scale, zero = graph.constant(data.input[1]), graph.constant(data.input[2])
         if scale is None or zero is None or scale.size != 1:
             continue
-        alpha, beta = (_attribute(node, name, value) for name, value in (("alpha", 0.2), ("beta", 0.5)))
+        alpha, beta = attribute(node, "alpha", 0.2), attribute(node, "beta", 0.5)
         stem = graph.fresh_stem(node.output[0], "_slope")
         slope = graph.add_constant(f"{stem}_slope", np.array(float(scale.item()) * alpha, np.float32))
         # As the largest integer: Arm's kernel keeps 22 bits of the larger factor, and "one" would need a large one.
@@ -65,10 +65,6 @@ def within_zero_and_one(graph: Graph, node: onnx.NodeProto) -> bool:
     high = (limits.max - int(zero.item())) * float(scale.item())
     # One part in a million: the range's edge meets 1 up to float rounding.
     return low >= 0 and high <= 1 + 1e-6
-
-
-def _attribute(node: onnx.NodeProto, name: str, default: float) -> float:
-    return next((a.f for a in node.attribute if a.name == name), default)
 
 
 def tile_gates(proto: onnx.ModelProto) -> int:

@@ -64,11 +64,11 @@ def _gate(graph: Graph, sigmoid: onnx.NodeProto) -> list[onnx.NodeProto] | None:
     found = [scaled, data]
     value = sigmoid.output[0]
     for kind in ("QuantizeLinear", "DequantizeLinear", "Clip", "Sub", "Mul"):
-        readers = graph.readers.get(value, [])
-        if len(readers) != 1 or readers[0].op_type != kind or value in graph.outputs:
+        reader = graph.only_reader(value, kind)
+        if reader is None:
             return None
-        found.append(readers[0])
-        value = readers[0].output[0]
+        found.append(reader)
+        value = reader.output[0]
     wanted = (
         (scaled, SLOPE), (found[2], 1 / STEPS), (found[4], LEAST / STEPS), (found[5], LEAST / STEPS),
         (found[6], STEPS / (MOST - LEAST)),

@@ -137,9 +137,7 @@ class _Rows:
 
 
 def _bias_addition(graph: Graph, product: onnx.NodeProto) -> onnx.NodeProto | None:
-    readers = graph.readers.get(product.output[0], [])
-    alone = len(readers) == 1 and product.output[0] not in graph.outputs
-    return readers[0] if alone and readers[0].op_type == "Add" else None
+    return graph.only_reader(product.output[0], "Add")
 
 
 def _weight_shape(graph: Graph, name: str) -> tuple[int, int] | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 
 class Graph:
@@ -35,6 +36,13 @@ class Graph:
         if node is not None and node.op_type == "Identity":
             return self.constant(node.input[0])
         return None
+
+    def only_reader(self, value: str, *op_types: str) -> onnx.NodeProto | None:
+        """The node that alone reads ``value``, where that is one of ``op_types`` and no output of the model."""
+        readers = self.readers.get(value, [])
+        if len(readers) != 1 or value in self.outputs:
+            return None
+        return readers[0] if not op_types or readers[0].op_type in op_types else None
 
     def add_constant(self, name: str, value: np.ndarray) -> str:
         if name in self.initializers:
@@ -65,6 +73,12 @@ class Graph:
                 if name == old:
                     node.input[k] = new
         self.readers.setdefault(new, []).extend(self.readers.pop(old, []))
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+    """The value of an attribute of ``node``; lists of numbers as lists."""
+    found = next((each for each in node.attribute if each.name == name), None)
+    return default if found is None else helper.get_attribute_value(found)
 
 
 def drop_unused(proto: onnx.ModelProto) -> None:

@@ -8,7 +8,7 @@ import torch
 from onnx import helper
 
 from edgekd.export.gates import within_zero_and_one
-from edgekd.export.graph import Graph, drop_unused
+from edgekd.export.graph import Graph, attribute, drop_unused
 from edgekd.quant.hardswish import HALF_WIDTH, gate_scale, on_line
 
 
@@ -17,7 +17,7 @@ def hardswishes_to_bytes(proto: onnx.ModelProto) -> int:
     at -3: the clip of integers, the line between them in the scale by which they are read. Returns how many."""
     graph, count = Graph(proto), 0
     for node in graph.nodes("HardSigmoid"):
-        data, product = graph.producer.get(node.input[0]), _only_reader(graph, node, "Mul")
+        data, product = graph.producer.get(node.input[0]), graph.only_reader(node.output[0], "Mul")
         if data is None or data.op_type != "DequantizeLinear" or product is None:
             continue
         scale, zero = graph.constant(data.input[1]), graph.constant(data.input[2])
@@ -50,8 +50,11 @@ def hard_sigmoids_into_convolutions(proto: onnx.ModelProto) -> int:
     the scales of the convolution's integers, in a copy where others read them, and in its bias. Returns how many."""
     graph, count = Graph(proto), 0
     for node in graph.nodes("HardSigmoid"):
-        conv, quantize = graph.producer.get(node.input[0]), _only_reader(graph, node, "QuantizeLinear")
-        if conv is None or conv.op_type != "Conv" or _only_reader(graph, conv, "HardSigmoid") is None:
+        conv, quantize = (
+            graph.producer.get(node.input[0]),
+            graph.only_reader(node.output[0], "QuantizeLinear"),
+        )
+        if conv is None or conv.op_type != "Conv" or graph.only_reader(conv.output[0], "HardSigmoid") is None:
             continue
         if quantize is None or not within_zero_and_one(graph, quantize) or not _is_usual(node):
             continue
@@ -82,14 +85,7 @@ def hard_sigmoids_into_convolutions(proto: onnx.ModelProto) -> int:
     return count
 
 
-def _only_reader(graph: Graph, node: onnx.NodeProto, op_type: str) -> onnx.NodeProto | None:
-    readers = graph.readers.get(node.output[0], [])
-    alone = len(readers) == 1 and readers[0].op_type == op_type and node.output[0] not in graph.outputs
-    return readers[0] if alone else None
-
-
 def _is_usual(node: onnx.NodeProto) -> bool:
     """The line of torch's; that of ONNX, by default, is another."""
-    values = {attribute.name: attribute.f for attribute in node.attribute}
-    line = values.get("alpha", 0.2), values.get("beta", 0.5)
+    line = attribute(node, "alpha", 0.2), attribute(node, "beta", 0.5)
     return bool(np.allclose(line, (1 / (2 * HALF_WIDTH), 0.5), rtol=1e-6))

@@ -7,6 +7,7 @@ import onnx
 from onnx import helper
 
 from edgekd.export.channels import ChannelClasses
+from edgekd.export.graph import attribute
 from edgekd.export.layouts import Multiples
 from edgekd.export.spread import spread
 
@@ -46,7 +47,7 @@ def _convolutions_behind(classes: ChannelClasses, quantized: str) -> list[onnx.N
     found = []
     for dequantize in classes.graph.readers.get(quantized, []):
         for node in classes.graph.readers.get(dequantize.output[0], []):
-            group = next((a.i for a in node.attribute if a.name == "group"), 1)
+            group = attribute(node, "group", 1)
             weight = classes.weight(node) if node.op_type == "Conv" and group == 1 else None
             if weight is None or len(classes.graph.constant(weight.input[1])) < 16:  # type: ignore[arg-type]
                 return []

@@ -14,7 +14,7 @@ import onnx
 from onnx import helper
 
 from edgekd.export.axes import SampleView
-from edgekd.export.graph import Graph, drop_unused
+from edgekd.export.graph import Graph, attribute, drop_unused
 from edgekd.export.shapes import Size, known_shapes
 
 _ROUNDS = ("QuantizeLinear", "DequantizeLinear")
@@ -54,10 +54,9 @@ def _chain(graph: Graph, first: onnx.NodeProto) -> list[onnx.NodeProto]:
     """``first`` and what alone reads it, as long as values only move or are rounded as a whole."""
     found = [first]
     while True:
-        readers = graph.readers.get(found[-1].output[0], [])
-        if len(readers) != 1 or found[-1].output[0] in graph.outputs:
+        node = graph.only_reader(found[-1].output[0], *_MOVES, *_ROUNDS)
+        if node is None:
             break
-        node = readers[0]
         scale = graph.constant(node.input[1]) if node.op_type in _ROUNDS else None
         if node.op_type not in _MOVES and (scale is None or scale.size != 1):
             break
@@ -77,7 +76,7 @@ def _as_one(graph: Graph, moves: list[onnx.NodeProto], shapes: dict[str, list[Si
     view = SampleView(math.prod(sizes), sizes if image is source else [])
     for move in moves:
         if move.op_type == "Transpose":
-            known = view.move(_perm(move))
+            known = view.move(attribute(move, "perm", []))
         else:
             known = view.reshape(graph.constant(move.input[1]))
         if not known:
@@ -132,7 +131,3 @@ def _replace(
 
 def _is_image(shape: list[Size]) -> bool:
     return len(shape) == 4 and all(isinstance(size, int) for size in shape[1:])
-
-
-def _perm(node: onnx.NodeProto) -> list[int]:
-    return next((list(a.ints) for a in node.attribute if a.name == "perm"), [])

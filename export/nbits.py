@@ -146,10 +146,9 @@ def _bias(graph: Graph, node: onnx.NodeProto) -> tuple[str, onnx.NodeProto]:
     """The name of the bias, or "", and the node whose output the product takes over."""
     if node.op_type == "Gemm":
         return (node.input[2] if len(node.input) > 2 else ""), node
-    readers = graph.readers.get(node.output[0], [])
-    if len(readers) != 1 or readers[0].op_type != "Add" or node.output[0] in graph.outputs:
+    add = graph.only_reader(node.output[0], "Add")
+    if add is None:
         return "", node
-    add = readers[0]
     other = add.input[1] if add.input[0] == node.output[0] else add.input[0]
     value = graph.constant(other)
     width = graph.constant(node.input[1]).shape[1]  # type: ignore[union-attr]

@@ -51,7 +51,7 @@ def _skip_reshape_before(graph: Graph, node: onnx.NodeProto) -> int:
     first = graph.producer.get(node.input[0])
     if first is None or first.op_type != "Reshape" or target is None or (target == 0).any():
         return 0
-    if len(graph.readers.get(first.output[0], [])) != 1 or first.output[0] in graph.outputs:
+    if graph.only_reader(first.output[0]) is None:
         return 0
     node.input[0] = first.input[0]
     return 1

@@ -22,10 +22,10 @@ def round_before_reshape(proto: onnx.ModelProto) -> int:
     graph, count = Graph(proto), 0
     for reshape in graph.nodes("Reshape"):
         product = graph.producer.get(reshape.input[0])
-        quantize = _only_reader(graph, reshape.output[0], "QuantizeLinear")
+        quantize = graph.only_reader(reshape.output[0], "QuantizeLinear")
         if product is None or product.op_type != "Gemm" or quantize is None:
             continue
-        if _only_reader(graph, product.output[0], "Reshape") is None or not _one_scale(graph, quantize):
+        if graph.only_reader(product.output[0], "Reshape") is None or not _one_scale(graph, quantize):
             continue
         integers = quantize.output[0]
         quantize.input[0], quantize.output[0] = product.output[0], f"{integers}_flat"
@@ -49,8 +49,8 @@ def gemms_to_convolutions(proto: onnx.ModelProto) -> int:
     images: dict[str, str] = {}
     for product in graph.nodes("Gemm"):
         data, weight = (graph.producer.get(name) for name in product.input[:2])
-        quantize = _only_reader(graph, product.output[0], "QuantizeLinear")
-        reshape = _only_reader(graph, quantize.output[0], "Reshape") if quantize is not None else None
+        quantize = graph.only_reader(product.output[0], "QuantizeLinear")
+        reshape = graph.only_reader(quantize.output[0], "Reshape") if quantize is not None else None
         if data is None or data.op_type != "DequantizeLinear" or not _one_scale(graph, data):
             continue
         if weight is None or quantize is None or reshape is None or not _turn_weight(graph, product, weight):
@@ -135,12 +135,6 @@ def _turn_weight(graph: Graph, product: onnx.NodeProto, dequantize: onnx.NodePro
     stored.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(weight), stored.name))
     axis.i = 0
     return True
-
-
-def _only_reader(graph: Graph, value: str, op_type: str) -> onnx.NodeProto | None:
-    readers = graph.readers.get(value, [])
-    alone = len(readers) == 1 and value not in graph.outputs
-    return readers[0] if alone and readers[0].op_type == op_type else None
 
 
 def _one_scale(graph: Graph, node: onnx.NodeProto) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from edgekd.export.graph import Graph, drop_unused
+from edgekd.export.graph import Graph, attribute, drop_unused
 
 
 def store_integer_weights(proto: onnx.ModelProto) -> list[str]:
@@ -24,14 +24,14 @@ def store_integer_weights(proto: onnx.ModelProto) -> list[str]:
             continue
         scale = graph.constant(quantize.input[1])
         assert scale is not None
-        axis = next((a.i for a in quantize.attribute if a.name == "axis"), 1)
+        axis = attribute(quantize, "axis", 1)
         (dequantize,) = graph.readers[quantize.output[0]]
         shape = [-1 if k == axis else 1 for k in range(weight.ndim)]
         integer = np.clip(np.rint(weight / scale.reshape(shape)), -128, 127).astype(np.int8)
         readers = graph.readers.get(dequantize.output[0], [])
         if len(readers) == 1 and readers[0].op_type == "Transpose":
             transpose = readers[0]
-            order = list(next(a.ints for a in transpose.attribute if a.name == "perm"))
+            order = attribute(transpose, "perm")
             integer, axis = np.transpose(integer, order), order.index(axis)
             graph.rename_input(transpose.output[0], dequantize.output[0])
             proto.graph.node.remove(transpose)

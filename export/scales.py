@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgekd.export.graph import Graph, drop_unused
+from edgekd.export.graph import Graph, attribute, drop_unused
 
 
 def absorb_channel_factors(proto: onnx.ModelProto) -> int:
@@ -50,7 +50,7 @@ def _layer_before(graph: Graph, value: str) -> tuple[onnx.NodeProto, int, int] |
         if node is None:
             return None
         if node.op_type == "Transpose" and rank is None:
-            orders.append(list(next(a.ints for a in node.attribute if a.name == "perm")))
+            orders.append(attribute(node, "perm"))
             value = node.input[0]
         elif node.op_type == "Reshape" and rank is None:
             target = graph.constant(node.input[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import helper
 
-from edgekd.export.graph import Graph, drop_unused
+from edgekd.export.graph import Graph, attribute, drop_unused
 
 
 def look_up_integers(proto: onnx.ModelProto) -> int:
@@ -19,8 +19,8 @@ def look_up_integers(proto: onnx.ModelProto) -> int:
         if dequantize is None or dequantize.op_type != "DequantizeLinear":
             continue
         table, scale = graph.constant(dequantize.input[0]), graph.constant(dequantize.input[1])
-        along = next((a.i for a in dequantize.attribute if a.name == "axis"), 1)
-        rows = next((a.i for a in gather.attribute if a.name == "axis"), 0)
+        along = attribute(dequantize, "axis", 1)
+        rows = attribute(gather, "axis", 0)
         if table is None or scale is None or table.ndim != 2 or scale.ndim != 1 or (along, rows) != (1, 0):
             continue
         output = gather.output[0]

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from edgekd.export.graph import Graph, drop_unused
+from edgekd.export.graph import Graph, attribute, drop_unused
 
 _ROUNDS = ("QuantizeLinear", "DequantizeLinear")
 
@@ -21,17 +21,14 @@ def unbind_before_moving(proto: onnx.ModelProto) -> int:
     whole tensor in between stay where they are. Returns how many."""
     graph, count = Graph(proto), 0
     for move in graph.nodes("Transpose"):
-        perm = next((list(a.ints) for a in move.attribute if a.name == "perm"), [])
+        perm = attribute(move, "perm", [])
         split = _split_behind(graph, move)
         if split is None or not perm:
             continue
-        axis = next((a.i for a in split.attribute if a.name == "axis"), 0) % len(perm)
-        squeezes = [graph.readers.get(part, []) for part in split.output]
-        if any(part in graph.outputs for part in split.output):
-            continue
-        if not all(
-            len(readers) == 1 and _squeezes(graph, readers[0], axis, len(perm)) for readers in squeezes
-        ):
+        axis = attribute(split, "axis", 0) % len(perm)
+        squeezes = [graph.only_reader(part, "Squeeze") for part in split.output]
+        taken = [node for node in squeezes if node is not None and _squeezes(graph, node, axis, len(perm))]
+        if len(taken) < len(squeezes):
             continue
         from_axis = perm[axis]
         rest = [k - (k > from_axis) for k in perm[:axis] + perm[axis + 1 :]]
@@ -39,7 +36,7 @@ def unbind_before_moving(proto: onnx.ModelProto) -> int:
         del split.attribute[:]
         split.attribute.append(helper.make_attribute("axis", from_axis))
         axes = graph.add_constant(f"{graph.fresh_stem(split.output[0], '_axis')}_axis", np.array([from_axis]))
-        for (squeeze,) in squeezes:
+        for squeeze in taken:
             made = squeeze.output[0]
             squeeze.input[1], squeeze.output[0] = axes, f"{made}_taken"
             moved = helper.make_node(
@@ -55,17 +52,15 @@ def unbind_before_moving(proto: onnx.ModelProto) -> int:
 def _split_behind(graph: Graph, node: onnx.NodeProto) -> onnx.NodeProto | None:
     """The Split that alone reads what ``node`` makes, whole roundings in between."""
     while True:
-        readers = graph.readers.get(node.output[0], [])
-        if len(readers) != 1 or node.output[0] in graph.outputs:
+        reader = graph.only_reader(node.output[0], "Split", *_ROUNDS)
+        given = graph.constant(reader.input[1]) if reader is not None and len(reader.input) > 1 else None
+        if reader is None or given is None or reader.op_type == "Split":
+            return reader if given is not None else None
+        if given.size != 1:  # a scale
             return None
-        node = readers[0]
-        if node.op_type == "Split":
-            return node if graph.constant(node.input[1] if len(node.input) > 1 else "") is not None else None
-        scale = graph.constant(node.input[1]) if node.op_type in _ROUNDS else None
-        if scale is None or scale.size != 1:
-            return None
+        node = reader
 
 
 def _squeezes(graph: Graph, node: onnx.NodeProto, axis: int, rank: int) -> bool:
-    axes = graph.constant(node.input[1]) if node.op_type == "Squeeze" and len(node.input) > 1 else None
+    axes = graph.constant(node.input[1]) if len(node.input) > 1 else None
     return axes is not None and axes.size == 1 and int(axes.item()) % rank == axis

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from edgekd.errors import ModelFileError, fault
 from edgekd.export.compact import layer_of
-from edgekd.export.graph import Graph
+from edgekd.export.graph import Graph, attribute
 from edgekd.export.nbits import OPERATOR, stored_integers
 
 # Operator to the position of its weight; ConvTranspose reduces over another axis and is not here.
@@ -139,6 +139,6 @@ def _trace(graph: Graph, name: str) -> tuple[str, np.ndarray, list[int]] | None:
     found = _trace(graph, node.input[0])
     if found is None or node.op_type != "Transpose":
         return found
-    perm = next((list(a.ints) for a in node.attribute if a.name == "perm"), None)
+    perm = attribute(node, "perm")
     order = found[2]
     return found[0], found[1], [order[k] for k in perm or reversed(range(len(order)))]

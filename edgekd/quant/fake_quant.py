@@ -60,8 +60,8 @@ class ActivationQuantizer(nn.Module):
     Args:
         bounds: the tensor never leaves this interval, so neither does the range.
         momentum: of the moving average, per training step.
-        anchor: the range of bytes without a sign begins at minus this number, a whole number of steps below zero,
-            whatever was seen (:mod:`edgekd.quant.hardswish`). 0: it begins where the values do.
+        anchored: the range of bytes without a sign begins at the lower bound, a whole number of steps below zero,
+            whatever was seen (:mod:`edgekd.quant.hardswish`); else where the values do.
     """
 
     low: Tensor
@@ -74,12 +74,12 @@ class ActivationQuantizer(nn.Module):
         *,
         bounds: tuple[float, float] = UNBOUNDED,
         momentum: float = 0.01,
-        anchor: float = 0.0,
+        anchored: bool = False,
     ) -> None:
         super().__init__()
         self.scheme = scheme
         self.momentum = momentum
-        self.anchor = anchor
+        self.anchored = anchored
         self.bounds = (min(bounds[0], 0.0), max(bounds[1], 0.0))
         self.learned = ranges == "learned"
         self.phase: Literal["off", "observe", "train", "frozen"] = "observe"
@@ -95,9 +95,9 @@ class ActivationQuantizer(nn.Module):
         low, high = self._limits()
         if self.scheme.symmetric:
             return float(np.float32(_extent(max(-low, high)) / qmax)), 0
-        if self.anchor:
-            steps = round(self.anchor * (qmax - qmin) / (self.anchor + high))
-            return float(np.float32(self.anchor / steps)), qmin + steps
+        if self.anchored:
+            steps = round(-self.bounds[0] * (qmax - qmin) / (high - self.bounds[0]))
+            return float(np.float32(-self.bounds[0] / steps)), qmin + steps
         scale = float(np.float32(_extent(high - low) / (qmax - qmin)))
         return scale, min(max(round(qmin - low / scale), qmin), qmax)
 
@@ -152,11 +152,11 @@ class ActivationQuantizer(nn.Module):
             extent = torch.maximum(-low, high)
             scale = torch.where(extent > _TINY, extent, 1.0) / qmax
             return scale, torch.zeros_like(scale)
-        if self.anchor:
+        if self.anchored:
             # No gradient reaches ``low``, but a parameter without any stops distributed training.
-            steps = self.anchor * (qmax - qmin) / (self.anchor + high + 0.0 * self.low)
+            steps = -self.bounds[0] * (qmax - qmin) / (high - self.bounds[0] + 0.0 * self.low)
             steps = steps + (steps.round() - steps).detach()
-            return self.anchor / steps, qmin + steps
+            return -self.bounds[0] / steps, qmin + steps
         extent = high - low
         scale = torch.where(extent > _TINY, extent, 1.0) / (qmax - qmin)
         return scale, qmin - low / scale

@@ -22,7 +22,6 @@ from edgekd.models.calls import Site, record_calls
 from edgekd.models.fold import fold_batch_norms
 from edgekd.quant.call_rules import WEIGHTED
 from edgekd.quant.fake_quant import UNBOUNDED, ActivationQuantizer, WeightFakeQuant
-from edgekd.quant.hardswish import HALF_WIDTH
 from edgekd.quant.placement import INPUT, Placement, Style, plan_placement
 from edgekd.quant.schemes import QuantScheme
 from edgekd.quant.simulate import FakeQuantMode, range_key
@@ -64,7 +63,7 @@ class QuantizedModel(nn.Module):
                     scheme,
                     ranges,
                     bounds=placement.bounds.get(site, UNBOUNDED),
-                    anchor=HALF_WIDTH if site in placement.anchored else 0.0,
+                    anchored=site in placement.anchored,
                 )
                 for site in placement.ranges
             }
