@@ -70,8 +70,8 @@ def main() -> None:
     parser.add_argument("models", nargs="*", help=f"timm names or groups ({', '.join(GROUPS)}); all of them")
     parser.add_argument("--photos", type=Path, help="a folder of photos; Fashion-MNIST without it")
     parser.add_argument("--images", type=int, default=200, help="for the agreement; 0 skips it")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--steps", type=int, default=0, help="of training before the export")
     parser.add_argument("--last", type=int, default=0, help="steps of training the last block alone")
     parser.add_argument("--agreement-only", action="store_true", help="no latency")
@@ -156,7 +156,7 @@ def one(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         trained = Variant(INT8, quantized, ExportedFile(integer_file, OPSET, "", integer_file.stat().st_size))
         tried = write_variants(trained, seen[:2], folder, opset=OPSET, metadata={}, threads=1)
         files = {"baseline": float_file, **{variant.name: variant.file.path for variant in tried}}
-        measured = measure(files, threads=1, rounds=options.rounds, runs=options.runs, warmup=5)
+        measured = measure(files, threads=1, rounds=options.rounds, runs=options.runs, warmup=3)
         for variant in tried[1:]:
             variant.file.path.unlink()
         ratio = measured.ratio("baseline", INT8)

@@ -3,7 +3,7 @@ profiler, block by block and convolution by convolution."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -15,10 +15,11 @@ from edgekd.quant.islands import cheaper_alone
 from edgekd.quant.partial import float_twin
 from edgekd.quant.qat import QuantizedModel
 
-# Single convolutions in float, whole blocks, or either.
-LAYERS, BLOCKS, BOTH = "mixed-layers", "mixed", "mixed-both"
+# Single convolutions in float, whole blocks, either, or either with every block that is slower at all.
+LAYERS, BLOCKS, BOTH, MOST = "mixed-layers", "mixed", "mixed-both", "mixed-most"
 # A block goes back to float when its integers take this much longer than float: less is within the noise of
-# the runtime's profiler, and float weights cost four times the bytes.
+# the runtime's profiler, and float weights cost four times the bytes. Neighbours within it save conversions
+# where they follow, so they are tried too.
 SLOWER_BLOCK = 1.15
 
 
@@ -41,19 +42,16 @@ def mixtures(
     int8: Sequence[OperatorCost],
     fp32: Sequence[OperatorCost],
 ) -> list[Mixture]:
-    """At most three, the fewest layers in float first; none that equals another.
+    """At most four, the fewest layers in float first; none that equals another.
 
     Args:
         example: as for :func:`edgekd.quant.qat.prepare_qat`.
         layers: names of the integer layers.
         int8, fp32: the runtime's profile of the two files of ``model``.
     """
-    slow = slow_blocks(int8, fp32, layers)
-    blocks = {
-        layer: f"its block takes {slow[name].int8_us:.0f} us in integers, {slow[name].fp32_us:.0f} us in float"
-        for layer in layers
-        if (name := block_of(layer)) in slow
-    }
+    slower = slow_blocks(int8, fp32, layers)
+    slow = {name: cost for name, cost in slower.items() if cost.int8_us > SLOWER_BLOCK * cost.fp32_us}
+    blocks, most = _reasons(slow, layers), _reasons(slower, layers)
     single = {
         layer: f"it takes {one:.0f} us in integers, {other:.0f} us in float and on the way there and back"
         for layer, (one, other) in slow_layers(model, example, layers, int8, fp32).items()
@@ -63,6 +61,7 @@ def mixtures(
         Mixture(LAYERS, single),
         Mixture(BLOCKS, blocks, tuple(slow)),
         Mixture(BOTH, {**single, **blocks}, tuple(slow)),
+        Mixture(MOST, {**single, **most}, tuple(slower)),
     ):
         if mixture.reasons and all(mixture.reasons.keys() != other.reasons.keys() for other in found):
             found.append(mixture)
@@ -72,11 +71,17 @@ def mixtures(
 def slow_blocks(
     int8: Sequence[OperatorCost], fp32: Sequence[OperatorCost], layers: list[str]
 ) -> dict[str, BlockCost]:
-    """Blocks whose integers take clearly longer than float."""
+    """Blocks whose integers take longer than float, by however little."""
     return {
-        block.name: block
-        for block in compare_blocks(int8, fp32, layers)
-        if block.int8_us > SLOWER_BLOCK * block.fp32_us
+        block.name: block for block in compare_blocks(int8, fp32, layers) if block.int8_us > block.fp32_us
+    }
+
+
+def _reasons(slow: Mapping[str, BlockCost], layers: list[str]) -> dict[str, str]:
+    return {
+        layer: f"its block takes {slow[name].int8_us:.0f} us in integers, {slow[name].fp32_us:.0f} us in float"
+        for layer in layers
+        if (name := block_of(layer)) in slow
     }
 
 

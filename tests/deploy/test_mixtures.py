@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekd.mixtures import BLOCKS, BOTH, LAYERS, mixtures
+from edgekd.mixtures import BLOCKS, BOTH, LAYERS, MOST, mixtures
 from edgekd.profiles import OperatorCost
 from edgekd.quant.partial import quantized_layers
 from edgekd.quant.qat import QuantizedModel, prepare_qat
@@ -59,6 +59,12 @@ def test_a_slow_convolution_is_tried_alone_and_a_slow_block_as_a_block(model: Qu
     # The stem's block is slower by less than a convolution's way to float costs; a block is the path up to its number.
     found = names(model, costs(stem=58.0, blocks_0_0=15.0, blocks_1_0=90.0, blocks_2_0=15.0))
     assert found == {LAYERS: ["blocks.1.0"], BLOCKS: ["stem", "blocks.1.0"]}
+
+
+def test_blocks_that_lose_little_are_tried_last(model: QuantizedModel) -> None:
+    # 52 against 50 us is noise for the profiler, and may be a conversion less before the slow block.
+    found = names(model, costs(stem=52.0, blocks_0_0=15.0, blocks_1_0=90.0, blocks_2_0=15.0))
+    assert found == {LAYERS: ["blocks.1.0"], MOST: ["blocks.1.0", "stem"]}
 
 
 def test_both_are_tried_where_they_differ(model: QuantizedModel) -> None:
