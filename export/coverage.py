@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -43,6 +44,7 @@ class CoverageReport:
         mac_coverage: the same weighted by multiply-accumulates; None where shapes are unknown.
         leftover_qdq: QuantizeLinear and DequantizeLinear inside the network (at its input and output they
             must stand).
+        converted_for: operator types that those nodes stand before or behind, the most frequent first.
         batch_norms: BatchNormalization nodes left over.
         first_break: ``"node: reason"`` of the first convolution or linear layer in float, in graph order.
         float_nodes: ``"node: reason"`` of all of them.
@@ -62,6 +64,7 @@ class CoverageReport:
     float_nodes: list[str] = field(default_factory=list)
     float_products: int = 0
     float_product_macs: float | None = None
+    converted_for: tuple[str, ...] = ()
 
 
 def check_coverage(path: Path, rule: Literal["x86", "arm"] = "x86") -> CoverageReport:
@@ -106,18 +109,20 @@ def check_coverage(path: Path, rule: Literal["x86", "arm"] = "x86") -> CoverageR
     order = {node.name: k for k, node in enumerate(original.graph.node)}
     float_nodes = [f"{name}: {floats[name]}" for name in sorted(floats, key=lambda n: order.get(n, -1))]
     total, total_macs = integers + len(floats), sum(spent.values())
+    left = _leftover(optimized)
     return CoverageReport(
         rule=rule,
         integer_ops=integers,
         float_ops=len(floats),
         coverage=integers / total if total else 1.0,
         mac_coverage=spent["integer"] / total_macs if known and total_macs else None,
-        leftover_qdq=_leftover(optimized),
+        leftover_qdq=len(left),
         batch_norms=sum(node.op_type == "BatchNormalization" for node in optimized.graph.node),
         first_break=float_nodes[0] if float_nodes else None,
         float_nodes=float_nodes,
         float_products=len(attention),
         float_product_macs=sum(cost or 0.0 for cost in attention) if None not in attention else None,
+        converted_for=_beside(left, optimized),
     )
 
 
@@ -160,14 +165,26 @@ def _weighted(graph: Graph, node: onnx.NodeProto | None) -> onnx.NodeProto | Non
     return None
 
 
-def _leftover(optimized: onnx.ModelProto) -> int:
+def _leftover(optimized: onnx.ModelProto) -> list[onnx.NodeProto]:
     inputs = {value.name for value in optimized.graph.input}
     outputs = {value.name for value in optimized.graph.output}
-    return sum(
-        (node.op_type == "QuantizeLinear" and node.input[0] not in inputs)
-        or (node.op_type == "DequantizeLinear" and node.output[0] not in outputs)
+    return [
+        node
         for node in optimized.graph.node
-    )
+        if (node.op_type == "QuantizeLinear" and node.input[0] not in inputs)
+        or (node.op_type == "DequantizeLinear" and node.output[0] not in outputs)
+    ]
+
+
+def _beside(conversions: list[onnx.NodeProto], optimized: onnx.ModelProto) -> tuple[str, ...]:
+    graph = Graph(optimized)
+    found = Counter[str]()
+    for node in conversions:
+        if node.op_type == "DequantizeLinear":
+            found.update(reader.op_type for reader in graph.readers.get(node.output[0], []))
+        elif (producer := graph.producer.get(node.input[0])) is not None:
+            found[producer.op_type] += 1
+    return tuple(kind for kind, _ in found.most_common())
 
 
 def _reason(graph: Graph, node: onnx.NodeProto, rule: str) -> str:

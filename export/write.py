@@ -115,9 +115,8 @@ def export_quantized(
         add_hard_sigmoids(proto)
         gelus = gelus_to_bytes(proto)
         if gelus:
-            notes.append(
-                f"{gelus} GELUs are a table of bytes and a product, at most 0.0103 from the float function"
-            )
+            each = "GELU is a table" if gelus == 1 else "GELUs are a table each"
+            notes.append(f"{gelus} {each} of bytes and a product, at most 0.0103 from the float function")
         absorb_pads(proto)
         if model.scheme.quantize_bias:
             widen_depthwise(proto)

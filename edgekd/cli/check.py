@@ -81,8 +81,10 @@ def _slow(coverage: Any, sparsity: Any, spec: Any, summary: Any) -> list[str]:
         lines.append(f"{coverage.float_ops} convolutions or linear layers stay in float; the chain breaks first at "
                      f"{coverage.first_break}")  # fmt: skip
     if coverage.leftover_qdq:
+        beside = f", beside {', '.join(coverage.converted_for[:4])}" if coverage.converted_for else ""
         lines.append(
-            f"{coverage.leftover_qdq} QuantizeLinear/DequantizeLinear nodes are left: each moves a tensor for nothing"
+            f"{coverage.leftover_qdq} QuantizeLinear/DequantizeLinear nodes convert between integers and "
+            f"float{beside}: a pass over a tensor each"
         )
     if coverage.batch_norms:
         lines.append(f"{coverage.batch_norms} batch norms are not folded")

@@ -7,7 +7,7 @@ from typing import Any, cast, get_args
 
 from pydantic import ValidationError
 
-from edgekd.errors import ModelError, fault
+from edgekd.errors import ModelError, fault, nearest
 from edgekd.preprocess import Interpolation, Preprocess
 from edgekd.recipe import InputRecipe
 
@@ -67,14 +67,7 @@ def from_declared(declared: Mapping[str, Any], input: InputRecipe, channels: int
         # mean and std are fitted to the channels before the model is validated for good
         plain = Preprocess.model_validate(fields)
     except ValidationError as error:
-        problem = error.errors()[0]
-        spot = ".".join(str(part) for part in problem["loc"])
-        known = ", ".join(Preprocess.model_fields)
-        raise ModelError(
-            fault(
-                f"{where}: preprocess.{spot}", problem["msg"], got=problem["input"], allowed=f"fields {known}"
-            )
-        ) from None
+        raise ModelError(_first_problem(error, where)) from None
     return override(plain, input, where)
 
 
@@ -126,3 +119,13 @@ def _fit(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     if len(values) == channels:
         return tuple(float(value) for value in values)
     return (sum(values) / len(values),) * channels
+
+
+def _first_problem(error: ValidationError, where: str) -> str:
+    problems = error.errors()
+    problem = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
+    spot = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = nearest(spot, Preprocess.model_fields)
+        return fault(f"{where}: preprocess.{spot}", "unknown field", fix=known)
+    return fault(f"{where}: preprocess.{spot}", problem["msg"], got=problem["input"])

@@ -89,6 +89,14 @@ def windows(
     return folder, folder / "f.onnx", folder / "q.onnx", x.numpy(), plain, rounded
 
 
+def test_conversions_left_over_are_told_with_what_they_are_for(windows: tuple[Path, ...]) -> None:
+    _, float_file, file, *_ = windows
+    found = check_coverage(file)
+    assert found.leftover_qdq > 2 and "LayerNormalization" in found.converted_for, found
+    assert not {"QuantizeLinear", "DequantizeLinear"} & set(found.converted_for)
+    assert check_coverage(float_file).converted_for == ()
+
+
 def test_linear_layers_are_one_operator_with_their_bias_and_gelu_is_bytes(
     windows: tuple[Path, ...], tmp_path: Path
 ) -> None:

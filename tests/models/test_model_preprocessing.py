@@ -81,6 +81,12 @@ def test_impossible_overrides(recipe, part):
     assert "\n" not in str(caught.value)
 
 
+def test_an_unknown_field_names_the_nearest():
+    with pytest.raises(ModelError) as caught:
+        from_declared({"heigth": 8, "width": -1}, InputRecipe(), 3, "net.py")
+    assert str(caught.value) == "net.py: preprocess.heigth: unknown field; did you mean 'height'?"
+
+
 def test_a_transformer_at_another_size(refused):
     message = refused("timm:test_vit@random", error=ModelError, size=200)
     assert "refuses an input of 3x200x200" in message

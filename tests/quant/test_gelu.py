@@ -109,7 +109,7 @@ def test_the_integers_are_the_file_s_to_the_bit(behind: str, tmp_path: Path) -> 
     model.calibrate([x])
     model.set_phase("frozen")
     file = export_quantized(model.eval(), x, tmp_path / "q.onnx", opset=17)
-    assert any("1 GELUs" in note for note in file.notes)
+    assert any(note.startswith("1 GELU is a table of bytes") for note in file.notes)
     clips = sum(node.op_type == "Clip" for node in onnx.load(str(file.path)).graph.node)
     assert clips == int(behind == "sum")
     answer = torch.from_numpy(open_session(file.path).run(None, {"input": x.numpy()})[0])
