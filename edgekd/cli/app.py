@@ -82,6 +82,8 @@ def run(arguments: list[str]) -> int:
             typer.echo(error.format_message(), err=True)
             return error.exit_code
         text = error.format_message().replace("Value error, ", "")
+        if getattr(error, "option_name", None) == "--json":
+            text = "--json takes a file to write to, or - for stdout"
         typer.echo(f"edgekd: {text} (see --help)", err=True)
         return error.exit_code
     except EdgeKDError as error:

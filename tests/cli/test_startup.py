@@ -44,6 +44,14 @@ def test_no_verb_is_cut_short_in_the_list(edgekd, group):
     assert bare.code == 2 and bare.err.startswith("Usage: edgekd") and "(see --help)" not in bare.err
 
 
+def test_json_without_a_place_says_what_it_takes(edgekd):
+    bare = edgekd("doctor", "--json")
+    assert (bare.code, bare.err) == (
+        2,
+        "edgekd: --json takes a file to write to, or - for stdout (see --help)\n",
+    )
+
+
 def test_a_misspelt_recipe_is_told_before_torch_is_imported(tmp_path):
     (tmp_path / "r.yaml").write_text(
         "teacher: timm:resnet18@random\ndata: {path: x}\nstages: [{distil: {}}]\n"
