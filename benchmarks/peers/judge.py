@@ -63,18 +63,19 @@ def _answers(written: np.ndarray, expected: np.ndarray) -> dict[str, object]:
 
 
 def _right(written: np.ndarray, subject: Subject, file: Path) -> dict[str, object]:
-    """Which samples are answered rightly is left beside the file, for :func:`beside_edgekd`."""
+    """Which samples are answered rightly, without labels as fp32 does, is left beside the file, for
+    :func:`beside_edgekd`."""
+    own = subject.expected.argmax(1)
+    right = written.argmax(1) == (own if subject.labels is None else subject.labels)
+    np.save(file.with_name(_RIGHT), right)
     if subject.labels is None:
         return {}
-    right = written.argmax(1) == subject.labels
-    np.save(file.with_name(_RIGHT), right)
-    own = subject.expected.argmax(1) == subject.labels
-    return {"accuracy": float(right.mean()), "loss": Points.between(own, right)}
+    return {"accuracy": float(right.mean()), "loss": Points.between(own == subject.labels, right)}
 
 
 def beside_edgekd(rows: Sequence[Row], subject: Subject) -> list[Row]:
     """``rows`` of one model with what edgekd's file answers rightly more often than each."""
-    judged = {row.peer: subject.folder / row.peer / _RIGHT for row in rows if row.accuracy is not None}
+    judged = {row.peer: subject.folder / row.peer / _RIGHT for row in rows if row.agreement is not None}
     if "edgekd" not in judged:
         return list(rows)
     own = np.load(judged["edgekd"])

@@ -27,7 +27,7 @@ class Speed(BaseModel):
 
 
 class Points(BaseModel):
-    """A difference of two files' top-1 on the same labelled samples, in points, and its standard error: of the mean
+    """A difference of two files' top-1 on the same samples, in points, and its standard error: of the mean
     of each sample's difference (paired)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,7 +52,8 @@ class Row(BaseModel):
         sqnr_db: variance of the fp32 logits over samples against the mean squared error, in decibels. It tells
             files apart where random weights make top-1 a lottery.
         accuracy, loss: top-1 on labelled samples, a fraction, and fp32's minus this file's; None without labels.
-        edgekd_gain: edgekd's top-1 minus this file's: above 0, edgekd's file is right more often.
+        edgekd_gain: edgekd's top-1 minus this file's: above 0, edgekd's file is right more often; without
+            labels, answers as the fp32 file more often.
         p50_ms, fp32_p50_ms: of this file, and of the fp32 file in ONNX Runtime, in the same interleaved run.
         speedup: fp32 in ONNX Runtime over this file.
         edgekd_speedup: this file over edgekd's: above 1, edgekd's is faster.

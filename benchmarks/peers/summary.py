@@ -14,6 +14,7 @@ HEADINGS = (
     "edgekd is",
     "edgekd same top-1, SQNR",
     "that peer",
+    "edgekd agrees more often by",
     "closest peer",
     "edgekd is",
 )
@@ -43,6 +44,12 @@ class Versus:
         """Whether edgekd's file is further from fp32 than the fastest peer's, by samples answered alike."""
         return (self.own.agreement or 0.0) < (self.fastest.agreement or 0.0)
 
+    @property
+    def surely(self) -> bool:
+        """Whether that is more than two standard errors of the samples' differences."""
+        gain = self.fastest.edgekd_gain
+        return gain is not None and gain.value + 2 * gain.se < 0
+
 
 def versus(rows: Iterable[Row]) -> list[Versus]:
     """Models in their order; one without edgekd's file, or without a peer's measured beside it, has no line."""
@@ -65,16 +72,18 @@ def markdown_summary(rows: Iterable[Row]) -> str:
     lines = versus(rows)
     if not lines:
         return ""
-    table = [_line(HEADINGS), _line(["---", "---", "---:", "---:", "---:", "---", "---:"])]
+    table = [_line(HEADINGS), _line(["---", "---", "---:", "---:", "---:", "---:", "---", "---:"])]
     table += [_line(_cells(line)) for line in lines]
     mean = geometric_mean([line.speedup for line in lines])
     slower = [line.own.model for line in lines if line.speedup < 1]
     further = [line.own.model for line in lines if line.loses_more]
+    surely = [line.own.model for line in lines if line.surely]
     return "\n".join([
         "### edgekd against the best peer of each model", "", *table, "",
         f"Geometric mean over {len(lines)} models: edgekd's file is {mean:.2f} times as fast as the fastest peer's. "
         f"Slower than it: {', '.join(slower) or 'none'}. "
-        f"Further from fp32 than it, by top-1: {', '.join(further) or 'none'}.", "",
+        f"Further from fp32 than it, by top-1: {', '.join(further) or 'none'}; by more than "
+        f"two standard errors (behind ±, sample by sample): {', '.join(surely) or 'none'}.", "",
     ])  # fmt: skip
 
 
@@ -83,9 +92,10 @@ def _closeness(row: Row) -> tuple[float, float]:
 
 
 def _cells(line: Versus) -> Sequence[str]:
-    closest = line.closest.edgekd_speedup
+    closest, gain = line.closest.edgekd_speedup, line.fastest.edgekd_gain
     return (
         line.own.model, line.fastest.title, f"{line.speedup:.2f}x", _answers(line.own), _answers(line.fastest),
+        f"{gain.value:.1f} ± {gain.se:.1f}" if gain else "–",
         f"{line.closest.title}, {_answers(line.closest)}", f"{closest.value:.2f}x" if closest else "–",
     )  # fmt: skip
 

@@ -64,6 +64,19 @@ def test_without_labels_nothing_is_said_of_accuracy(tmp_path: Path) -> None:
     assert markdown_accuracy([{"model": "net"}], [row]) == ""
 
 
+def test_without_labels_fp32_s_answers_are_the_right_ones(tmp_path: Path) -> None:
+    np.save(tmp_path / "comparison.npy", LOGITS)
+    subject = Subject("net", "net", "none", tmp_path, Preprocess(height=1, width=2), LOGITS)
+    rows = [
+        judge(Row(model="net", peer=peer, title=peer), adds(tmp_path / peer / "model.onnx", offset), subject,
+              pattern=None, worker=None)
+        for peer, offset in (("edgekd", [0.0, 0.0]), ("other", [0.0, 5.0]))
+    ]  # fmt: skip
+    _, other = beside_edgekd(rows, subject)
+    assert (other.accuracy, other.agreement) == (None, 0.25)
+    assert other.edgekd_gain is not None and other.edgekd_gain.value == 75.0
+
+
 def test_the_table_has_the_fastest_peer_and_the_one_that_loses_least() -> None:
     def row(peer: str, ms: float, loss: float, gain: float | None) -> Row:
         speed = None if gain is None else Speed(value=ms / 10, low=1.0, high=9.0)

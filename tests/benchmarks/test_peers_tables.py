@@ -128,7 +128,14 @@ def test_the_summary_holds_edgekd_against_the_fastest_peer_of_each_model() -> No
     assert (b.fastest.peer, b.speedup, b.loses_more) == ("quick", 0.5, True)
     text = markdown_summary(rows)
     assert "over 2 models: edgekd's file is 1.00 times" in text
-    assert "Slower than it: b." in text and "by top-1: b." in text
+    assert "Slower than it: b." in text and "by top-1: b;" in text and "sample by sample): none." in text
+
+
+@pytest.mark.parametrize(("se", "named"), [(2.0, "b"), (3.0, "none")])
+def test_two_standard_errors_are_more_than_luck(se: float, named: str) -> None:
+    gain = {"value": -5.0, "se": se}
+    text = markdown_summary([_of("b", "edgekd", 0.9, None), _of("b", "quick", 0.95, 2.0, edgekd_gain=gain)])
+    assert f"| -5.0 ± {se} |" in text and f"sample by sample): {named}." in text
 
 
 def test_nothing_to_compare_is_no_summary() -> None:
