@@ -118,23 +118,14 @@ class RunDirectory:
         if run_file.exists():
             state = _read_state(run_file)
             if not resume:
-                raise OutputError(
-                    fault(
-                        str(path),
-                        "holds another run",
-                        fix="add --resume to go on with it, or choose another --out",
-                    )
-                )
+                fix = "add --resume to go on with it, or choose another --out"
+                raise OutputError(fault(str(path), "holds another run", fix=fix))
             if state.get("recipe_hash") != recipe_hash:
                 raise OutputError(
-                    fault(
-                        str(path),
-                        "holds a run of another recipe",
-                        got=str(state.get("recipe_hash"))[:12],
-                        allowed=recipe_hash[:12],
-                        fix="resume with the recipe it was started with, or choose another --out",
-                    )
-                )
+                    fault(str(path), "holds a run of another recipe", got=str(state.get("recipe_hash"))[:12],
+                          allowed=recipe_hash[:12],
+                          fix="resume with the recipe it was started with, or choose another --out")
+                )  # fmt: skip
         elif path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise OutputError(fault(str(path), "is not an empty folder", fix="choose another --out"))
         existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
@@ -159,6 +150,23 @@ class RunDirectory:
         write_text(path / "recipe.yaml", recipe_yaml)
         run.save()
         return run
+
+    def claim_data(self, name: str, fingerprint: str) -> None:
+        """Record what the run reads; what was found with other samples cannot be gone on with.
+
+        Raises:
+            OutputError: the samples, their labels or their order are not those that the run began with.
+        """
+        known = self.state.get("data")
+        if known is None:
+            self.state["data"] = fingerprint
+            self.save()
+        elif known != fingerprint:
+            fix = "restore the data, or choose another --out to begin anew"
+            raise OutputError(
+                fault(str(self.path), f"the data {name} changed since the run began", got=fingerprint[:12],
+                      allowed=known[:12], fix=fix)
+            )  # fmt: skip
 
     def tidy(self) -> None:
         """Remove what writes left that a kill cut short. No other process may be writing here."""

@@ -102,6 +102,7 @@ class _Run:
                 out, recipe_yaml=recipe.to_yaml(), recipe_hash=recipe.hash(), resume=resume
             )
             self.run.tidy()
+            self.run.claim_data(self.data.name, self.data.fingerprint)
             if not self.run.is_done("student"):  # who resumes has read it
                 opened.tell()
         self.accelerator.wait_for_everyone()

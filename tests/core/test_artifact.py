@@ -65,6 +65,16 @@ def test_a_run_is_claimed_once_and_resumed_only_with_its_recipe(tmp_path):
     assert not RunDirectory.open(out, **RUN, resume=True).is_done("prune")
 
 
+def test_a_run_goes_on_only_with_the_samples_that_it_began_with(tmp_path):
+    run = RunDirectory.open(tmp_path / "run", **RUN, resume=False)
+    run.claim_data("photos", "a" * 64)
+    again = RunDirectory.open(tmp_path / "run", **RUN, resume=True)
+    again.claim_data("photos", "a" * 64)
+    with pytest.raises(OutputError, match=r"the data photos changed since the run began.*restore the data"):
+        again.claim_data("photos", "b" * 64)
+    assert RunDirectory.open(tmp_path / "run", **RUN, resume=True).state["data"] == "a" * 64
+
+
 def test_a_folder_with_other_files_is_refused_untouched(tmp_path):
     (tmp_path / "photo.jpg").write_text("x")
     with pytest.raises(OutputError, match="not an empty folder"):

@@ -114,6 +114,10 @@ def test_a_finished_run_resumes_to_its_report_without_training(edgekd, whole, tm
     done = edgekd("compress", whole.recipe, "--out", out, "--resume")
     assert done.code == 0 and " epoch " not in done.err
     assert files(out) == before
+    state = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps({**state, "data": "0" * 64}))  # as if it had read other pictures
+    done = edgekd("compress", whole.recipe, "--out", out, "--resume")
+    assert done.code == 2 and "the data digits changed since the run began" in done.err
 
 
 @contextmanager
