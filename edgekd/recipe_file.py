@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -21,6 +22,9 @@ _FLAGS = {"data": "add data: {path: ...} or --data PATH"}
 _FOREIGN = {
     "substitute": "training has to make up for another activation: set distill.substitute, or take method: qat"
 }
+
+# As a value of --set it is meant as it stands, such as data.label_separator=|: YAML reads other things into it.
+_PUNCTUATION = re.compile(r"[^\w\s\[{\"'~][^\w\[{\"']*")
 
 
 def parse_recipe(document: Any, *, where: str) -> Recipe:
@@ -153,7 +157,7 @@ def apply_overrides(document: dict[str, Any], overrides: Iterable[str]) -> dict[
                 )
             )
         try:
-            value = yaml.safe_load(text)
+            value = text if _PUNCTUATION.fullmatch(text) else yaml.safe_load(text)
         except yaml.YAMLError:
             raise RecipeError(fault(f"--set {path}", "the value is not YAML", got=text)) from None
         target: Any = result

@@ -89,6 +89,17 @@ def test_a_wrong_override_is_one_line(override):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("mark", ["|", ",", ", ", ";", "#", ":", "&", "*", "%", "-", "- ", "||", ">"])
+def test_punctuation_means_itself(mark):
+    recipe = parse_recipe(apply_overrides(GOOD, [f"data.label_separator={mark}"]), where="r.yaml")
+    assert recipe.data.label_separator == mark
+
+
+def test_yaml_of_an_override_is_still_yaml():
+    changed = apply_overrides({}, ["a=[]", "b={}", "c='|'", "d=~", "e=-1", "f=.5", "g="])
+    assert changed == {"a": [], "b": {}, "c": "|", "d": None, "e": -1, "f": 0.5, "g": None}
+
+
 def test_an_override_of_a_stage_that_the_recipe_lacks_names_those_it_has():
     with pytest.raises(RecipeError, match="distill"):
         apply_overrides({**GOOD, "stages": [{"distill": {}}]}, ["prune.epochs=1"])
