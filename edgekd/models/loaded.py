@@ -12,7 +12,7 @@ from edgekd.preprocess_text import AnyPreprocess
 from edgekd.recipe import InputRecipe
 
 Role = Literal["teacher", "student"]
-Weights = Literal["pretrained", "checkpoint", "random", "onnx", "run"]
+Weights = Literal["pretrained", "checkpoint", "built", "random", "onnx", "run"]
 
 
 @dataclass
@@ -25,7 +25,7 @@ class LoadedModel:
         spec: what the user wrote.
         preprocess: what happens to a sample before ``module``; its ``example`` has been tried.
         classes: logits per sample.
-        weights: where the numbers come from; reports print it.
+        weights: where the numbers come from; ``"built"``: a file's factory, which may have loaded them.
         architecture: the specification without weights, for :func:`edgekd.models.resolve.build_architecture`;
             empty for a black box.
         folded: batch norms are folded into the convolutions already.

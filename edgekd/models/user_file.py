@@ -79,11 +79,7 @@ def load_user(spec: str, request: Request) -> LoadedModel:
         spec=spec,
         preprocess=preprocess,
         classes=0,
-        weights="checkpoint"
-        if parsed.checkpoint
-        else "pretrained"
-        if request.role == "teacher"
-        else "random",
+        weights="checkpoint" if parsed.checkpoint else "built" if request.role == "teacher" else "random",
         architecture=f"torch:{path}:{parsed.factory}",
         notes=notes + more,
     )

@@ -40,6 +40,7 @@ def test_factory_gets_classes_and_channels(write, resolve, tmp_path):
     assert model.preprocess.input_shape == (1, 16, 16)
     assert model.architecture == f"torch:{tmp_path}/net.py:Net"
     assert any("cannot tell whether they are trained" in note for note in model.notes)
+    assert model.weights == "built"
 
 
 def test_factory_without_parameters_does_it_all(write, resolve, refused):
