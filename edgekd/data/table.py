@@ -107,10 +107,15 @@ def _text(value: object) -> str:
     return _MISSING if value != value else str(value).strip()  # NaN is a gap
 
 
+def columns_hint(key: str, name: str, names: list[str]) -> str:
+    """What to do where none of a file's columns is called ``name``, as ``key`` of the recipe has it."""
+    return f"{nearest(name, names)}; choose with --set {key}=COLUMN" if names else "the file is empty"
+
+
 def _check_columns(path: Path, names: list[str], wanted: dict[str, str]) -> None:
     for key, name in wanted.items():
         if name not in names:
-            fix = nearest(name, names) if names else "the file is empty"
+            fix = columns_hint(key, name, names)
             if key == "data.image_column" and "text" in names:
                 fix = "for a table of texts set task: text-classification (--set task=text-classification)"
             raise DataError(fault(str(path), f"no column for {key}", got=name, fix=fix))

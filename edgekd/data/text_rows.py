@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgekd.errors import DataError, MissingDependencyError, fault, nearest
+from edgekd.data.table import columns_hint
+from edgekd.errors import DataError, MissingDependencyError, fault
 
 _CELL_BYTES = 1 << 28  # csv's own limit of 128 KiB is a long mail
 Row = tuple[int, list[Any]]
@@ -49,7 +50,7 @@ class Wanted:
         """
         for key, name in self.required.items():
             if name not in names:
-                fix = nearest(name, [str(each) for each in names]) if names else "the file is empty"
+                fix = columns_hint(key, name, [str(each) for each in names])
                 raise DataError(fault(str(path), f"no column for {key}", got=name, fix=fix))
             if list(names).count(name) > 1:
                 raise DataError(fault(str(path), f"two columns for {key}", got=name))

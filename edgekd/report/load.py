@@ -22,7 +22,8 @@ def load_report(path: Path) -> Report:
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        fix = "the run has not finished" if path.is_dir() else "give a run directory or its report.json"
+        begun = (path / "run.json").exists()
+        fix = "the run has not finished" if begun else "give a run's folder or its report.json"
         raise UserInputError(fault(str(file), "cannot be read", got=error.strerror, fix=fix)) from None
     except ValueError:
         raise UserInputError(

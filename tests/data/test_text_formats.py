@@ -161,7 +161,9 @@ def test_without_labels_no_label_is_read(news, tmp_path):
 BAD = {
     "not JSON": ('{"text": "a", "label": "b"}\n{"text": \n', {}, "a.jsonl:2"),
     "not an object": ('{"text": "a", "label": "b"}\n[1]\n', {}, "a.jsonl:2"),
-    "no column for data.text_column": ('{"txt": "a", "label": "b"}\n', {}, "did you mean 'txt'?"),
+    "no column for data.text_column": (
+        '{"txt": "a", "label": "b"}\n', {}, "did you mean 'txt'?; choose with --set data.text_column=COLUMN"
+    ),
     "rows have no label": ('{"text": "a", "label": "b"}\n{"text": "c"}\n', {}, "a.jsonl:2"),
     "not a label": ('{"text": "a", "label": {"x": 1}}\n', {}, "a.jsonl:1"),
     "one label where other rows have a list": (

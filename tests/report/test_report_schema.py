@@ -80,6 +80,9 @@ def test_what_is_not_a_report_is_refused(tmp_path: Path, content: str) -> None:
 
 
 def test_missing_report_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match="give a run's folder"):
+        load_report(tmp_path)
+    (tmp_path / "run.json").write_text("{}")
     with pytest.raises(UserInputError, match="the run has not finished"):
         load_report(tmp_path)
 
