@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from edgekd.export.channels import ChannelClasses
-from edgekd.export.grouped import densify_groups
+from edgekd.export.grouped import Grouped, densify_groups, regroup
 from edgekd.export.image_channels import pad_images
 from edgekd.export.layouts import MULTIPLES, Layout, Multiples, find_layouts, moved
 from edgekd.export.pixels import fold_pixels
@@ -21,21 +21,22 @@ from edgekd.export.spread import spread
 
 
 def align_channels(proto: onnx.ModelProto, multiples: Multiples) -> int:
-    """Write narrow groups as dense, then pad where every layer that reads or writes the channels can be padded
+    """Merge narrow groups, pad where every layer that reads or writes the channels can be padded
     too, and read the image as wider pixels; returns how many tensors between layers were widened.
 
     Run it while weights are int8 and biases still float.
     """
-    densify_groups(proto, multiples.products_per_group)
-    widened = _widen(proto, multiples)
+    grouped = densify_groups(proto, multiples.products_per_group)
+    widened = _widen(proto, multiples, grouped)
+    regroup(proto, grouped, multiples.products_per_group)
     fold_pixels(proto, multiples)
     pad_images(proto, multiples)  # a first layer of few outputs may just have got enough
     return widened
 
 
-def _widen(proto: onnx.ModelProto, multiples: Multiples) -> int:
+def _widen(proto: onnx.ModelProto, multiples: Multiples, grouped: dict[str, Grouped]) -> int:
     classes = ChannelClasses(proto)
-    layouts = find_layouts(classes, multiples)
+    layouts = _layouts(classes, multiples, grouped)
     widened = sum(-1 in layout for layout in layouts.values())
     if not widened:
         return 0
@@ -46,6 +47,32 @@ def _widen(proto: onnx.ModelProto, multiples: Multiples) -> int:
             _move_slice(classes, node, layouts.get(classes.root(node.input[0]) or "", ()))
     del proto.graph.value_info[:]
     return widened
+
+
+def _layouts(classes: ChannelClasses, multiples: Multiples, grouped: dict[str, Grouped]) -> dict[str, Layout]:
+    """Groups are padded on both sides of their convolution, or on neither."""
+    wanted = {name: (each.merged * each.inputs, each.merged * each.outputs) for name, each in grouped.items()}
+    while True:
+        layouts = find_layouts(classes, multiples, wanted)
+        torn = []
+        for name, each in grouped.items():
+            read = classes.graph.producer[name].input[0]
+            sides = ((read, each.inputs), (name, each.outputs))
+            counts = [_groups(layouts.get(classes.root(v) or "", ()), size, each.count) for v, size in sides]
+            if counts[0] is None or counts[0] != counts[1]:
+                torn += [found for value, _ in sides if (found := classes.of(value)) is not None]
+        if all(found.fixed for found in torn):
+            return layouts
+        for found in torn:
+            found.fixed = True
+
+
+def _groups(layout: Layout, size: int, count: int) -> int | None:
+    """How many groups of ``size`` channels ``layout`` has; None where the ``count`` of the network are torn apart."""
+    own = tuple(range(size * count))
+    if layout[: len(own)] not in (own, ()) or len(layout) % size:
+        return None
+    return len(layout) // size or count
 
 
 def _move_slice(classes: ChannelClasses, node: onnx.NodeProto, layout: Layout) -> None:

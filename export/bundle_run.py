@@ -112,8 +112,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.top < 1 or options.threads < 0:
         parser.error("--top must be at least 1 and --threads at least 0")
-    manifest = json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))
-    labels = json.loads((HERE / "labels.json").read_text(encoding="utf-8"))
+    try:
+        manifest = json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))
+        labels = json.loads((HERE / "labels.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        print(f"{HERE}: copy this folder as a whole: {error}", file=sys.stderr)
+        return 1
     try:
         session = open_session(manifest, options.threads)
     except Exception as error:  # the runtime's exceptions derive from Exception alone
@@ -125,7 +129,8 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             image = load_image(path, manifest["preprocess"])
         except Exception as error:  # arbitrary bytes raise arbitrary things inside the decoders
-            print(f"{path}: not an image that can be read: {error}".splitlines()[0], file=sys.stderr)
+            reason = getattr(error, "strerror", None) or f"not an image that can be read: {error}"
+            print(f"{path}: {reason}".splitlines()[0], file=sys.stderr)
             failed = 2
             continue
         best = classify(session, image, labels, options.top)

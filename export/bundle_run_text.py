@@ -117,8 +117,12 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("give texts, or --file FILE")
     if options.pair and len(options.text) % 2:
         parser.error("--pair needs an even number of texts")
-    manifest = json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))
-    labels = json.loads((HERE / "labels.json").read_text(encoding="utf-8"))
+    try:
+        manifest = json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))
+        labels = json.loads((HERE / "labels.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        print(f"{HERE}: copy this folder as a whole: {error}", file=sys.stderr)
+        return 1
     try:
         session, encoder = open_session(manifest, options.threads), Encoder(manifest["preprocess"])
     except Exception as error:  # both libraries' exceptions derive from Exception alone
@@ -130,6 +134,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for parts in read_texts(options):
             shown = " | ".join(" ".join(part.split()) for part in parts)[:SHOWN]
+            if any("\udc80" <= letter <= "\udcff" for part in parts for letter in part):
+                print(f"not UTF-8 text: {ascii(shown)}", file=sys.stderr)
+                failed = 2
+                continue
             if not all(part.strip() for part in parts):
                 print("a text is empty", file=sys.stderr)
                 failed = 2
@@ -150,7 +158,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         if isinstance(error, BrokenPipeError):
             raise
-        print(f"{options.file}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
+        told = "not UTF-8 text" if isinstance(error, UnicodeError) else getattr(error, "strerror", None) or error
+        print(f"{options.file}: {told}", file=sys.stderr)
         return 2
     if options.json:
         print(json.dumps(answers, ensure_ascii=False, indent=2))

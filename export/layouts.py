@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import onnx
 
 from edgekd.export.channels import ChannelClasses, Class
 
 Layout = tuple[int, ...]  # for each channel of the file the network's channel, -1 for padding
+# By the name of what a convolution writes: multiples of channels that it wants to read and to write.
+Wanted = Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,7 @@ class Multiples:
     Attributes:
         depthwise: a multiple of this many channels.
         dense: a multiple of this many input channels.
-        products_per_group: see :func:`edgekd.export.grouped.densify_groups`.
+        products_per_group: see :func:`edgekd.export.grouped.densify_groups`; measured on x86 alone.
         fold_pixels: see :func:`edgekd.export.pixels.fold_pixels`; measured on x86 alone.
     """
 
@@ -29,7 +34,7 @@ class Multiples:
 
 
 MULTIPLES = {
-    "x86": Multiples(depthwise=16, dense=4, products_per_group=11_000, fold_pixels=True),
+    "x86": Multiples(depthwise=16, dense=4, products_per_group=14_000, fold_pixels=True),
     # The dense kernel is taken from 64 input channels on, and those are multiples of 8 everywhere.
     "arm": Multiples(depthwise=8, dense=1, products_per_group=0),
 }
@@ -39,34 +44,41 @@ class _Again(Exception):
     """A class turned out to be fixed."""
 
 
-def find_layouts(classes: ChannelClasses, multiples: Multiples) -> dict[str, Layout]:
+def find_layouts(
+    classes: ChannelClasses, multiples: Multiples, wanted: Wanted = MappingProxyType({})
+) -> dict[str, Layout]:
     """By class the layout of its channels: padded where everything that touches them can be rearranged."""
     while True:
         found: dict[str, Layout] = {}
         try:
             for root in classes.roots():
-                _layout(classes, root, multiples, found, ())
+                _layout(classes, root, multiples, wanted, found, ())
         except _Again:
             continue
         return found
 
 
 def _layout(
-    classes: ChannelClasses, root: str, multiples: Multiples, found: dict[str, Layout], path: tuple[str, ...]
+    classes: ChannelClasses,
+    root: str,
+    multiples: Multiples,
+    wanted: Wanted,
+    found: dict[str, Layout],
+    path: tuple[str, ...],
 ) -> Layout:
     if root in found:
         return found[root]
     own = classes.of(root)
     assert own is not None
     if not own.joined:
-        found[root] = _padded(own, multiples)
+        found[root] = _padded(own, multiples, wanted)
         return found[root]
     sources = [[classes.root(name) for name in _sources(node)] for node in own.joined]
     if root in path:
         _fix(classes, sources)
     layouts = []
     for node, roots in zip(own.joined, sources, strict=True):
-        parts = [_layout(classes, r, multiples, found, (*path, root)) for r in roots if r is not None]
+        parts = [_layout(classes, r, multiples, wanted, found, (*path, root)) for r in roots if r is not None]
         layouts.append(_joined(classes, node, parts))
     if any(layout is None or layout != layouts[0] for layout in layouts) or (
         own.fixed and layouts[0] != tuple(range(own.channels))
@@ -89,13 +101,18 @@ def _sources(node: onnx.NodeProto) -> list[str]:
     return list(node.input) if node.op_type == "Concat" else [node.input[0]]
 
 
-def _padded(own: Class, multiples: Multiples) -> Layout:
+def _padded(own: Class, multiples: Multiples, wanted: Wanted) -> Layout:
     identity = tuple(range(own.channels))
     if own.fixed or not own.writers or own.area == 1:
         return identity
     multiple = multiples.depthwise if own.depthwise else multiples.dense
     if not own.depthwise and not own.readers:
         return identity
+    grouped = [wanted[node.output[0]][0] for node in own.readers if node.output[0] in wanted]
+    grouped += [wanted[node.output[0]][1] for node in own.writers if node.output[0] in wanted]
+    joint = math.lcm(multiple, *grouped)
+    if -own.channels % joint <= own.channels // 4:
+        multiple = joint
     missing = -own.channels % multiple
     return identity if missing > own.channels else identity + (-1,) * missing
 

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.export.coverage import check_coverage
-from edgekd.export.grouped import holds_groups
-from edgekd.export.sparsity import check_sparsity
 from edgekd.export.weights import load_onnx, stored_weights
 from edgekd.export.write import export_quantized
 from edgekd.profiles.session import open_session
@@ -59,17 +57,6 @@ class Ghost(nn.Module):
         first = torch.relu(self.primary(x))
         both = torch.cat([first, torch.relu(self.cheap(first))], 1)[:, : self.kept]
         return self.head(self.last(both + self.shortcut(x)).mean((2, 3)))
-
-
-class Grouped(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 24, 3, stride=2, padding=1)
-        self.grouped = nn.Conv2d(24, 24, 3, padding=1, groups=3)
-        self.head = nn.Linear(24, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.relu(self.grouped(torch.relu(self.stem(x)))).mean((2, 3)))
 
 
 def quantized(net: nn.Module, size: int = 64) -> tuple[QuantizedModel, Tensor]:
@@ -144,29 +131,9 @@ def test_an_image_is_padded_for_a_first_layer_that_was_widened(tmp_path: Path) -
     assert operators(path)["Pad"] == 1
 
 
-def test_narrow_groups_are_written_dense(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    path = written(Grouped(), tmp_path / "q.onnx")
-    assert groups(path) == []
-    weight = next(w for w in stored_weights(load_onnx(path)) if w.layer == "grouped")
-    assert weight.values.shape == (24, 24, 3, 3) and np.count_nonzero(weight.values) <= 24 * 8 * 9
-    skipped = check_sparsity(path, "2:4").skipped
-    assert "grouped: grouped or depthwise convolution" in skipped, "the zeros between groups are no pattern"
-
-
 def test_an_arm_file_is_padded_for_arm(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x = quantized(Gated())
     file = export_quantized(model, x, tmp_path / "q.onnx", opset=17, kernels="arm")
     assert groups(file.path) == [24], "a multiple of 8 is enough"
     assert next(iter(stored_weights(load_onnx(file.path)))).values.shape == (16, 3, 3, 3)
-
-
-def test_a_dense_weight_holds_no_groups() -> None:
-    random = np.random.default_rng(0)
-    weight = random.integers(1, 9, (8, 8, 3, 3))
-    assert not holds_groups(weight)
-    weight[:4, 4:] = weight[4:, :4] = 0
-    assert holds_groups(weight)
-    weight[0, 7] = 1
-    assert not holds_groups(weight)
