@@ -21,7 +21,7 @@ _USUAL = {
     "mac/conv-depthwise": 5.0, "mac/conv-grouped": 2.5, "mac/conv-first": 1.8, "mac/conv-dense-3x3": 1.2,
     "mac/gemm": 2.0, "mac/attention": 2.0, "mac/recurrent": 3.0, "move/activation-expensive": 6.0,
     "move/softmax": 10.0, "move/norm": 6.0, "move/resize": 4.0, "move/transpose": 4.0, "pack/windows": 0.5,
-    "pack/rows": 0.5, "weights": 0.5, "out/heavy": 1.0, "out/light": 1.0, "groups": 0.5, "tile": 0.7,
+    "pack/rows": 0.5, "weights": 0.5, "out/heavy": 1.0, "out/light": 1.0, "groups": 0.5, "grouped": 1.2, "tile": 0.7,
     "wait": 1.0, "launch": 1.0, "once": 0.5, "memory": 1.0, "cached": 0.5,
 }  # fmt: skip
 # Published networks are too large to tell what a node costs that does nothing. Counted for ONNX Runtime on an emulated

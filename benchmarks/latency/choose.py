@@ -49,7 +49,7 @@ def error(
     key: Callable[[Row], str],
     *,
     offsets: bool,
-    neighbours: Neighbours | None,
+    neighbours: Neighbours,
 ) -> str:
     """Of rows that are left out; ``key`` is empty for rows that stay."""
     log = without(rows, problem, key, offsets=offsets, seed=SEED, folds=_FOLDS, neighbours=neighbours)
@@ -65,7 +65,7 @@ def main() -> None:
         rows = usable_rows(networks, gpu=kind == "gpu")
         problem = build(cases_of(rows, networks), prior)
         boards, families = for_choosing(rows)
-        neighbours = neighbours_of(rows, networks) if kind == "cpu" else None
+        neighbours = neighbours_of(rows, networks)
 
         def board(row: Row, chosen: frozenset[str] = boards) -> str:
             return row.board if row.board in chosen else ""

@@ -54,7 +54,7 @@ class Fit:
     problem: Problem
     theta: Floats
     residuals: Mapping[str, Floats]
-    neighbours: Neighbours | None
+    neighbours: Neighbours
 
 
 def fit(kind: str, networks: Mapping[Key, Workload]) -> Fit:
@@ -62,7 +62,7 @@ def fit(kind: str, networks: Mapping[Key, Workload]) -> Fit:
     rows = usable_rows(networks, gpu=kind == "gpu")
     problem = build(cases_of(rows, networks), prior)
     theta = solve(problem)
-    neighbours = neighbours_of(rows, networks) if kind == "cpu" else None
+    neighbours = neighbours_of(rows, networks)
     return Fit(rows, problem, theta, left_out(rows, problem, SEED, neighbours), neighbours)
 
 
@@ -96,10 +96,9 @@ def write(kind: str, found: Fit, networks: Mapping[Key, Workload]) -> None:
         "provenance": provenance,
     }
     (_OUT / f"{kind}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    if found.neighbours is not None:
-        alike = found.neighbours.alike(found.problem.target - predict(found.problem, found.theta))
-        text = json.dumps(to_json(alike), separators=(",", ":")).replace("],", "],\n")
-        (_OUT / f"{kind}_alike.json").write_text(text + "\n", encoding="utf-8")
+    alike = found.neighbours.alike(found.problem.target - predict(found.problem, found.theta))
+    text = json.dumps(to_json(alike), separators=(",", ":")).replace("],", "],\n")
+    (_OUT / f"{kind}_alike.json").write_text(text + "\n", encoding="utf-8")
     sys.stderr.write(f"{kind}: {provenance}\n")
 
 

@@ -22,7 +22,7 @@ def without(
     offsets: bool,
     seed: int,
     folds: int,
-    neighbours: Neighbours | None = None,
+    neighbours: Neighbours,
 ) -> Floats:
     """Log seconds of each row by a fit without any row of its ``key``, nor of the others in its fold.
 
@@ -48,7 +48,7 @@ def without_both(
     problem: Problem,
     seed: int,
     *,
-    neighbours: Neighbours | None = None,
+    neighbours: Neighbours,
     parts: int = 4,
 ) -> Floats:
     """Log seconds of each row by a fit that saw neither its board nor its family of models."""
@@ -65,7 +65,7 @@ def without_both(
 
 
 def left_out(
-    rows: Sequence[Row], problem: Problem, seed: int, neighbours: Neighbours | None = None
+    rows: Sequence[Row], problem: Problem, seed: int, neighbours: Neighbours
 ) -> Mapping[str, Floats]:
     """Log of published over predicted: on known boards (family left out), on unknown ones (both left out)."""
     known = without(
@@ -78,14 +78,10 @@ def left_out(
     }
 
 
-def _by_others(
-    problem: Problem, keep: NDArray[np.bool_], neighbours: Neighbours | None, *, offsets: bool
-) -> Floats:
+def _by_others(problem: Problem, keep: NDArray[np.bool_], neighbours: Neighbours, *, offsets: bool) -> Floats:
     """Log seconds of every row by a fit of the rows in ``keep``."""
     theta = solve(problem, keep=keep)
     found = _predict(problem, theta, offsets=offsets)
-    if neighbours is None:
-        return found
     return found + neighbours.corrections(problem.target - predict(problem, theta), keep)
 
 

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from rows import Row
 from scipy.linalg import cho_factor, cho_solve
 
-from edgekd.profiles.estimation.alike import NOISE, Alike, Likeness, likeness, look_of
+from edgekd.profiles.estimation.alike import NOISE, Alike, Likeness, case_of, likeness
 from edgekd.profiles.estimation.operators import Workload
-from edgekd.profiles.estimation.runtimes import computed
 
 Floats = NDArray[np.float64]
 # Log time. A row that is further off is an outlier, and says no more than this.
@@ -44,11 +43,13 @@ class Neighbours:
 
 def neighbours_of(rows: Sequence[Row], networks: Mapping[tuple[str, str], Workload]) -> Neighbours:
     found = [
-        Likeness(
-            row.runtime.chain[0],
-            row.device,
-            computed(row.precision, row.hardware.clusters[0].kind, row.runtime),
-            look_of(columns_of(network_of(row, networks))),
+        case_of(
+            columns_of(network_of(row, networks)),
+            row.hardware,
+            row.runtime,
+            row.precision,
+            row.threads or 1,
+            row.clusters,
         )
         for row in rows
     ]

@@ -1,7 +1,8 @@
 """What published networks alike were off by, after the fit: a correction that fades with the distance between networks.
 
 A Gaussian process over the residuals of fitted rows (Rasmussen and Williams, "Gaussian Processes for Machine Learning",
-2006, chapter 2). Rows of the same runtime count, those of the same board more, another precision half. Where nothing
+2006, chapter 2). Rows of the same runtime count, those of the same board more, another precision half; all rows of
+a board in the same precision a little, whatever the network, by the share of cores that both compute on. Where nothing
 alike was published the correction is zero.
 """
 
@@ -16,11 +17,14 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekd.profiles.estimation.hardware import Hardware
 from edgekd.profiles.estimation.op_table import FREE, PRODUCTS, Floats, OpTable
 from edgekd.profiles.estimation.operators import FAMILIES
+from edgekd.profiles.estimation.processors import occupied
+from edgekd.profiles.estimation.runtimes import RuntimeKind, computed
 
 # Chosen on the half of boards and families that was named for choosing (benchmarks/latency/choose.py).
-_EVERYWHERE, _SAME_BOARD = 0.01, 0.04  # variances of log time
+_EVERYWHERE, _SAME_BOARD, _SAME_CORES = 0.01, 0.04, 0.01  # variances of log time
 _REACH_EVERYWHERE, _REACH_SAME_BOARD = 0.05, 0.1  # of squared distances between shares of time
 _REACH_SIZE = 8.0  # of squared logarithms of size
 _OTHER_PRECISION = 0.5
@@ -36,11 +40,19 @@ _NODE = 1500.0  # cycles
 
 @dataclass(frozen=True)
 class Likeness:
-    """Where a row stands. ``place``: board and runtime; ``look``: see :func:`look_of`."""
+    """Where a row stands.
+
+    Attributes:
+        place: the board.
+        precision: of the arithmetic.
+        crew: how many cores of each kind compute, as ``2+4``; empty on a GPU.
+        look: see :func:`look_of`.
+    """
 
     runtime: str
     place: str
     precision: str
+    crew: str
     look: Floats
 
 
@@ -56,6 +68,22 @@ class Alike:
         if not self.rows:
             return 0.0
         return float(likeness([case], self.rows)[0] @ self.weights)
+
+
+def case_of(
+    table: OpTable,
+    hardware: Hardware,
+    runtime: RuntimeKind,
+    precision: str,
+    threads: int,
+    clusters: slice = slice(None),
+) -> Likeness:
+    """A network on a board."""
+    crew = ""
+    if not runtime.gpu:
+        precision = computed(precision, hardware.clusters[0].kind, runtime)
+        crew = "+".join(str(count) for count in occupied(hardware, threads, clusters))
+    return Likeness(runtime.chain[0], hardware.name, precision, crew, look_of(table))
 
 
 def look_of(table: OpTable) -> Floats:
@@ -77,7 +105,9 @@ def likeness(cases: Sequence[Likeness], rows: Sequence[Likeness]) -> Floats:
     far = _EVERYWHERE * np.exp(-shares / _REACH_EVERYWHERE - size)
     near = _SAME_BOARD * np.exp(-shares / _REACH_SAME_BOARD - size)
     place, precision, runtime = (_same(cases, rows, name) for name in ("place", "precision", "runtime"))
-    return np.asarray(runtime * np.where(precision, 1.0, _OTHER_PRECISION) * (far + place * near))
+    near_cores = place * precision * _cores_in_common(cases, rows)
+    networks = np.where(precision, 1.0, _OTHER_PRECISION) * (far + place * near)
+    return np.asarray(runtime * (networks + _SAME_CORES * near_cores))
 
 
 def _same(cases: Sequence[Likeness], rows: Sequence[Likeness], name: str) -> NDArray[np.bool_]:
@@ -85,19 +115,33 @@ def _same(cases: Sequence[Likeness], rows: Sequence[Likeness], name: str) -> NDA
     return np.asarray(ours[:, None] == theirs[None, :])
 
 
+def _cores_in_common(cases: Sequence[Likeness], rows: Sequence[Likeness]) -> Floats:
+    """Of all cores that either of two computes on, the share that both do; of rows on one board."""
+    names = sorted({each.crew for each in (*cases, *rows)})
+    crews = [tuple(int(count) for count in name.split("+") if name) for name in names]
+    shares = np.asarray([[_overlap(one, other) for other in crews] for one in crews])
+    ours, theirs = ([names.index(each.crew) for each in group] for group in (cases, rows))
+    return shares[np.ix_(ours, theirs)]
+
+
+def _overlap(one: Sequence[int], other: Sequence[int]) -> float:
+    pairs = list(zip(one, other, strict=False))
+    whole = sum(max(pair) for pair in pairs)
+    return sum(min(pair) for pair in pairs) / whole if whole else float(len(one) == len(other))
+
+
 def to_json(alike: Alike) -> Mapping[str, object]:
-    """Networks once each; rows as ``[network, place, precision, weight]``."""
+    """Networks and places once each; rows as ``[network, place, weight]``."""
     looks = {tuple(np.round(row.look, 3).tolist()): None for row in alike.rows}
     networks = {look: position for position, look in enumerate(looks)}
-    places = sorted({f"{row.runtime}|{row.place}" for row in alike.rows})
+    places = sorted({_place(row) for row in alike.rows})
     return {
         "networks": [list(look) for look in networks],
         "places": places,
         "rows": [
             [
                 networks[tuple(np.round(row.look, 3).tolist())],
-                places.index(f"{row.runtime}|{row.place}"),
-                row.precision,
+                places.index(_place(row)),
                 round(float(weight), 3),
             ]
             for row, weight in zip(alike.rows, alike.weights, strict=True)
@@ -105,14 +149,18 @@ def to_json(alike: Alike) -> Mapping[str, object]:
     }
 
 
+def _place(row: Likeness) -> str:
+    return f"{row.runtime}|{row.place}|{row.precision}|{row.crew}"
+
+
 @cache
-def fitted_alike() -> Alike:
-    """Of processors' rows."""
+def fitted_alike(kind: str) -> Alike:
+    """Of the rows of ``cpu`` or ``gpu``."""
     folder = resources.files("edgekd.profiles.estimation.parameters")
-    document = json.loads(folder.joinpath("cpu_alike.json").read_text("utf-8"))
+    document = json.loads(folder.joinpath(f"{kind}_alike.json").read_text("utf-8"))
     looks = [np.asarray(look) for look in document["networks"]]
     rows = []
-    for at, place, precision, _ in document["rows"]:
-        runtime, _, board = document["places"][place].partition("|")
-        rows.append(Likeness(runtime, board, precision, looks[at]))
+    for at, place, _ in document["rows"]:
+        runtime, board, precision, crew = document["places"][place].split("|")
+        rows.append(Likeness(runtime, board, precision, crew, looks[at]))
     return Alike(rows, np.asarray([row[-1] for row in document["rows"]]))

@@ -11,7 +11,7 @@ from edgekd.artifact import sha256_file
 from edgekd.device import DeviceSpec, check_opset, load_device
 from edgekd.device_parts import PowerMode
 from edgekd.errors import DeviceError
-from edgekd.profiles.estimation.alike import Likeness, fitted_alike, look_of
+from edgekd.profiles.estimation.alike import case_of, fitted_alike
 from edgekd.profiles.estimation.choices import check_counts, choose_precision, choose_threads
 from edgekd.profiles.estimation.hardware import read_hardware
 from edgekd.profiles.estimation.network_kinds import network_kind
@@ -21,7 +21,7 @@ from edgekd.profiles.estimation.operators import Operator, Workload
 from edgekd.profiles.estimation.parameters import fitted
 from edgekd.profiles.estimation.pricing import terms_of
 from edgekd.profiles.estimation.ranges import range_of
-from edgekd.profiles.estimation.runtimes import RuntimeKind, computed, runtime_kind
+from edgekd.profiles.estimation.runtimes import RuntimeKind, runtime_kind
 from edgekd.profiles.estimation.terms import OpSeconds, price
 from edgekd.profiles.estimation.unseen_styles import values_for
 from edgekd.profiles.estimation.workload import read_workload
@@ -89,7 +89,8 @@ def estimate_workload(
     called = workload.precision if precision is None and workload.precision.endswith(" weights") else wanted
     table = op_table(workload.operators)
     crew = choose_threads(threads, hardware, engine)
-    fit = fitted("gpu" if engine.gpu else "cpu")
+    kind_of_fit = "gpu" if engine.gpu else "cpu"
+    fit = fitted(kind_of_fit)
     values = fit.values if engine.gpu else values_for(fit, engine, hardware.style)
     seconds = price(terms_of(table, hardware, engine, wanted, crew), values)
     offset = fit.boards.get(f"{spec.name}|{engine.chain[0]}")
@@ -99,11 +100,7 @@ def estimate_workload(
     found = range_of(
         fit, engine, style=style, precision=called, kind=kind, known_board=known, macs=workload.macs
     )
-    alike = 0.0
-    if not engine.gpu:
-        arithmetic = computed(called, hardware.clusters[0].kind, engine)
-        case = Likeness(engine.chain[0], spec.name, arithmetic, look_of(table))
-        alike = fitted_alike().correction(case)
+    alike = fitted_alike(kind_of_fit).correction(case_of(table, hardware, engine, wanted, crew))
     factor = math.exp((offset or 0.0) + alike)
     point = float(seconds.total.sum()) * factor * 1000
     return LatencyEstimate(

@@ -28,12 +28,14 @@ class OpTable:
 
     Attributes:
         family: index into ``FAMILIES``.
+        single: the family that one group of a grouped convolution would be of by itself; else as ``family``.
         rows, columns, depth: of the matrix product that the operator is: output pixels, output channels of
             one group, terms of one sum.
     count: how many such operators there are; identical ones may share a row.
     """
 
     family: Ints
+    single: Ints
     macs: Floats
     inputs: Floats
     outputs: Floats
@@ -73,6 +75,7 @@ def op_table(operators: Sequence[Operator], counts: Sequence[int] | None = None)
     columns = np.maximum(1.0, channels_out / np.where(_batched(operators), 1.0, groups))
     return OpTable(
         family=np.asarray([_family(op) for op in operators], dtype=np.int64),
+        single=np.asarray([_single(op) for op in operators], dtype=np.int64),
         macs=macs,
         inputs=column([op.input_elements for op in operators]),
         outputs=outputs,
@@ -99,6 +102,16 @@ def _family(op: Operator) -> int:
     thin = min(op.channels_in, op.channels_out) < 16
     name = "conv-dense-other" if op.family == "conv-dense-3x3" and thin else op.family
     return FAMILIES.index(name)
+
+
+def _single(op: Operator) -> int:
+    if op.family != "conv-grouped":
+        return _family(op)
+    if op.kernel == (1, 1):
+        return FAMILIES.index("conv-1x1")
+    winograd = op.kernel == (3, 3) and op.stride == op.dilation == 1
+    thin = min(op.channels_in, op.channels_out) < 16 * op.groups
+    return FAMILIES.index("conv-dense-3x3" if winograd and not thin else "conv-dense-other")
 
 
 def _batched(operators: Sequence[Operator]) -> Bools:

@@ -19,6 +19,7 @@ from edgekd.profiles.estimation.terms import COMPUTE, MEMORY, OVERHEAD, Feature,
 _VECTOR_BYTES = 16.0
 _BYTES = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0}
 _LIGHT = ("conv-depthwise",)
+_GROUPED = FAMILIES.index("conv-grouped")
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,15 @@ class Crew:
     uneven: float = 1.0
 
 
+def occupied(hardware: Hardware, threads: int, clusters: slice = slice(None)) -> tuple[int, ...]:
+    """How many cores of each cluster ``threads`` threads occupy, the fastest of the allowed ones first."""
+    allowed = range(len(hardware.clusters))[clusters]
+    found = [0] * len(hardware.clusters)
+    for position in allowed:
+        found[position] = min(threads - sum(found), hardware.clusters[position].cores)
+    return tuple(found)
+
+
 def crew_of(hardware: Hardware, threads: int, *, static: bool, clusters: slice = slice(None)) -> Crew:
     """Which cores ``threads`` threads occupy, the fastest first.
 
@@ -49,14 +59,9 @@ def crew_of(hardware: Hardware, threads: int, *, static: bool, clusters: slice =
         static: work is dealt out in equal parts, so that the slowest core decides.
         clusters: of the hardware that may be used.
     """
-    allowed = hardware.clusters[clusters]
-    threads = min(threads, sum(cluster.cores for cluster in allowed))
-    used: list[tuple[CpuCluster, int]] = []
-    left = threads
-    for cluster in allowed:
-        if left > 0:
-            used.append((cluster, min(left, cluster.cores)))
-            left -= used[-1][1]
+    counts = occupied(hardware, threads, clusters)
+    used = [pair for pair in zip(hardware.clusters, counts, strict=True) if pair[1]]
+    threads = sum(counts)
     lead = used[-1][0] if static else used[0][0]
     share = even = float(threads)
     uneven = 1.0
@@ -87,11 +92,11 @@ def cpu_terms(
     kinds = precisions(table, crew.kind, runtime, precision)
     for family in FAMILIES:
         for kind in ("fp32", "fp16", "int8"):
-            ops = table.of(family)
+            ops = np.flatnonzero(table.single == FAMILIES.index(family))
             ops = ops[kinds[ops] == kind]
             if len(ops) and family not in FREE:
-                for count in np.unique(used[ops]):
-                    some = ops[used[ops] == count]
+                for count, grouped in sorted(set(zip(used[ops], table.family[ops] == _GROUPED, strict=True))):
+                    some = ops[(used[ops] == count) & ((table.family[ops] == _GROUPED) == grouped)]
                     _family_terms(terms, table, some, family, kind, crews(int(count)), runtime)
     storage = np.asarray([_BYTES[str(kind)] for kind in kinds])
     _memory(terms, table, storage, crew, runtime, precision)
@@ -124,6 +129,9 @@ def _family_terms(
         (f"core/{kind}|{crew.kind.name}", 1.0),
         (f"runtime/{kind}|{runtime.chain[-1]}|{style}", 1.0),
     ]
+    grouped = bool((table.family[ops] == _GROUPED).all())
+    if grouped:
+        core += spread("grouped", runtime.chain, "")
     per_second = crew.ghz * 1e9
     vector = _VECTOR_BYTES * per_second
 
@@ -142,12 +150,12 @@ def _family_terms(
     add(f"mac/{family}", 2 * table.macs[ops] * padded / table.columns[ops] / peak)
     group = "light" if light else "heavy"
     add(f"out/{group}", table.outputs[ops] * size / vector)
-    if family in ("conv-dense-other", "conv-first", "conv-grouped", "deconv"):
+    if family in ("conv-dense-other", "conv-first", "deconv"):
         add("pack/windows", table.rows[ops] * table.depth[ops] * table.groups[ops] * size / vector)
     elif family != "conv-depthwise":
         add("pack/rows", table.inputs[ops] * size / vector)
         add("weights", table.weights[ops] * size / vector)
-    if family == "conv-grouped":
+    if grouped:
         features = spread("groups", runtime.chain, style)
         terms.add(ops, OVERHEAD, table.groups[ops] * DISPATCH / crew.ghz / 10, features)
 
