@@ -135,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
         for parts in read_texts(options):
             shown = " | ".join(" ".join(part.split()) for part in parts)[:SHOWN]
             if any("\udc80" <= letter <= "\udcff" for part in parts for letter in part):
-                print(f"not UTF-8 text: {ascii(shown)}", file=sys.stderr)
+                print(f"not UTF-8 text: {shown!a}", file=sys.stderr)
                 failed = 2
                 continue
             if not all(part.strip() for part in parts):
@@ -158,7 +158,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         if isinstance(error, BrokenPipeError):
             raise
-        told = "not UTF-8 text" if isinstance(error, UnicodeError) else getattr(error, "strerror", None) or error
+        told = (
+            "not UTF-8 text" if isinstance(error, UnicodeError) else getattr(error, "strerror", None) or error
+        )
         print(f"{options.file}: {told}", file=sys.stderr)
         return 2
     if options.json:

@@ -205,6 +205,7 @@ def test_bad_images_are_one_line_each_and_the_rest_goes_on(
         str(deep),
         str(missing),
     ]
+    assert result.stderr.endswith(f"{missing}: No such file or directory\n")
     assert len(result.stdout.splitlines()) == 1
     assert run(folder, photos[0], "--top", "0").returncode == 2
 
@@ -225,6 +226,10 @@ def test_a_broken_model_is_one_line(folder: Path, photos: list[Path], tmp_path: 
     (copy / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:1000])
     result = run(copy, photos[0])
     assert result.returncode == 1 and len(result.stderr.splitlines()) == 1 and "model.onnx" in result.stderr
+    (copy / "labels.json").unlink()
+    result = run(copy, photos[0])
+    assert result.returncode == 1 and len(result.stderr.splitlines()) == 1, result.stderr
+    assert "copy this folder as a whole" in result.stderr and "labels.json" in result.stderr
 
 
 @pytest.mark.slow

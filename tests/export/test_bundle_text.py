@@ -135,6 +135,11 @@ def test_what_is_cut_or_empty_or_wrong_is_told(single, preprocess, tmp_path):
     (tmp_path / "a.txt").write_text("one text\n")
     wrong = run(folder, "--pair", "--file", str(tmp_path / "a.txt"))
     assert wrong.returncode == 2 and "line 1: not two texts" in wrong.stderr
+    done = run(folder, b"caf\xe9", "net profit")
+    assert (done.returncode, done.stderr) == (2, "not UTF-8 text: 'caf\\udce9'\n"), done.stderr
+    assert done.stdout.endswith("net profit\n") and done.stdout.count("\n") == 1
+    (tmp_path / "a.txt").write_bytes(b"caf\xe9\n")
+    assert run(folder, "--file", str(tmp_path / "a.txt")).stderr == f"{tmp_path}/a.txt: not UTF-8 text\n"
     assert "even number" in run(folder, "--pair", "one").stderr and run(folder).returncode == 2
 
 
