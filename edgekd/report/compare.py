@@ -31,7 +31,8 @@ from edgekd.report.tables import Column, Table
 class ComparedFile:
     """One deployed file of one run; a run that deployed nothing has one with ``device`` None.
 
-    ``accuracy_change`` is a fraction: top-1 of the file minus the teacher's.
+    ``accuracy_change`` is a fraction: ``top1`` of the file minus the teacher's. With several labels a text both
+    are of micro F1, as ``accuracy_name`` says.
     """
 
     run: str
@@ -52,6 +53,7 @@ class ComparedFile:
     parity: float | None = None
     violations: int | None = None
     integer_coverage: float | None = None
+    accuracy_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,14 @@ def compare_reports(runs: Sequence[tuple[str, Report]]) -> Comparison:
 
 def comparison_table(comparison: Comparison) -> Table:
     """A row a file, a column a fact."""
+    accuracies = {file.accuracy_name for file in comparison.files if file.accuracy_name is not None}
+    accuracy = next(iter(accuracies)) if len(accuracies) == 1 else "accuracy" if accuracies else "top-1"
     cells: dict[str, Callable[[ComparedFile], str]] = {
         "run": lambda f: f.run,
         "device": lambda f: f.device or MISSING,
         "recipe": lambda f: f.recipe,
         "method": lambda f: f.method or MISSING,
-        "top-1": lambda f: percent(f.top1),
+        accuracy: lambda f: percent(f.top1),
         "points": lambda f: points(f.accuracy_change),
         "agreement": lambda f: percent(f.agreement),
         "size": lambda f: byte_count(f.size_bytes),
@@ -119,6 +123,7 @@ def _compared(label: str, report: Report, entry: DeployFacts) -> ComparedFile:
         seconds=report.seconds,
         method=_method(report),
         top1=entry.metrics.accuracy,
+        accuracy_name=entry.metrics.accuracy_name,
         accuracy_change=accuracy_change(report, entry),
         agreement=entry.metrics.agreement,
         size_bytes=entry.size_bytes,

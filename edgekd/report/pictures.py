@@ -29,8 +29,15 @@ def size_picture(report: Report) -> Markup | None:
     way += deployed[:1]
     if not marks:
         return None
-    what = "agreement with the teacher" if label_free else "top-1 accuracy"
+    what = _score_name(report)
     return scatter(marks, f"{what} against size", what, "size, log scale", compact_bytes, way)
+
+
+def _score_name(report: Report) -> str:
+    if is_label_free(report):
+        return "agreement with the teacher"
+    several = any(stage.metrics.accuracy_name != "top-1" for stage in report.stages)
+    return "micro F1" if several else "top-1 accuracy"
 
 
 def _deployed(report: Report, *, label_free: bool) -> list[Mark]:
@@ -77,7 +84,7 @@ def latency_picture(report: Report, entry: DeployFacts) -> Markup | None:
         )
     if not marks:
         return None
-    what = "agreement with the teacher" if label_free else "top-1 accuracy"
+    what = _score_name(report)
     unit = f"p50 in ms ({own.kind}), log scale"
     title = f"{what} against latency on {device_name(entry)}"
     return scatter(marks, title, what, unit, compact, ())
