@@ -45,6 +45,8 @@ from edgekd.quant.exact import ExactTwin
 from edgekd.quant.qat import QuantizedModel, prepare_qat
 from edgekd.quant.schemes import get_scheme
 from edgekd.quant.settle import settle_scales
+from edgekd.recipe import ProfileRecipe
+from edgekd.variant_times import Here
 from edgekd.variants import INT8, Variant, choose, write_variants
 
 CONVOLUTIONS = (
@@ -154,7 +156,9 @@ def one(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         if options.agreement_only:
             return row
         trained = Variant(INT8, quantized, ExportedFile(integer_file, OPSET, "", integer_file.stat().st_size))
-        tried = write_variants(trained, seen[:2], folder, opset=OPSET, metadata={}, threads=1)
+        tried = write_variants(
+            trained, seen[:2], folder, clock=Here(ProfileRecipe(threads=[1])), opset=OPSET, metadata={}
+        )
         files = {"baseline": float_file, **{variant.name: variant.file.path for variant in tried}}
         measured = measure(files, threads=1, rounds=options.rounds, runs=options.runs, warmup=3)
         for variant in tried[1:]:

@@ -29,6 +29,7 @@ from edgekd.quant.qat import QuantizedModel
 from edgekd.quant.schemes import get_scheme
 from edgekd.recipe import Recipe
 from edgekd.report.schema_deployed import DeployFacts
+from edgekd.variant_times import clock_for
 from edgekd.variants import INT8, Variant, explain, fastest
 
 
@@ -97,10 +98,13 @@ def deploy(
     else:
         quantization = quantization_facts(reference, path, recipe, spec, warnings)
     rows: list[dict[str, Any]] = []
-    if isinstance(reference, QuantizedModel) and spec.name == "cpu" and recipe.export.choose == "fastest":
+    if isinstance(reference, QuantizedModel) and recipe.export.choose == "fastest" and (
+        clock := clock_for(spec, recipe.profile, path, progress)
+    ):  # fmt: skip
         trained = Variant(INT8, reference, file)
-        chosen, rows = fastest(trained, example, folder, recipe=recipe, data=data, preprocess=preprocess,
-                               opset=opset, metadata=metadata, kernels=spec.kernel_rule, progress=progress)  # fmt: skip
+        chosen, rows = fastest(trained, example, folder, clock=clock, recipe=recipe, data=data,
+                               preprocess=preprocess, opset=opset, metadata=metadata, kernels=spec.kernel_rule,
+                               progress=progress)  # fmt: skip
         if chosen is not trained:
             reference, file = chosen.model, chosen.file
             warnings.append(explain(chosen, rows))

@@ -41,20 +41,23 @@ def mixtures(
     layers: list[str],
     int8: Sequence[OperatorCost],
     fp32: Sequence[OperatorCost],
+    *,
+    alone: bool = True,
 ) -> list[Mixture]:
     """At most four, the fewest layers in float first; none that equals another.
 
     Args:
         example: as for :func:`edgekd.quant.qat.prepare_qat`.
         layers: names of the integer layers.
-        int8, fp32: the runtime's profile of the two files of ``model``.
+        int8, fp32: the runtime's profile of the two files of ``model``, or an estimate of it.
+        alone: single convolutions too; what they cost on the way to float and back was measured on x86.
     """
     slower = slow_blocks(int8, fp32, layers)
     slow = {name: cost for name, cost in slower.items() if cost.int8_us > SLOWER_BLOCK * cost.fp32_us}
     blocks, most = _reasons(slow, layers), _reasons(slower, layers)
     single = {
         layer: f"it takes {one:.0f} us in integers, {other:.0f} us in float and on the way there and back"
-        for layer, (one, other) in slow_layers(model, example, layers, int8, fp32).items()
+        for layer, (one, other) in (slow_layers(model, example, layers, int8, fp32) if alone else {}).items()
     }
     found: list[Mixture] = []
     for mixture in (

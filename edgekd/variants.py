@@ -1,10 +1,11 @@
-"""Which file goes out: integers throughout, a mix, or float, whichever is measured fastest on this machine.
+"""Which file goes out: integers throughout, a mix, or float, whichever is fastest: measured on this machine, or
+estimated for a board.
 
 An int8 file is not faster because it is int8: an operation without an integer kernel costs two conversions,
 and a small layer gains less than they take. So the trained integers are written, their blocks are compared
 with the same network in float operator by operator, blocks that lose go back to float in a second file, and
-all of them are measured interleaved. Accuracy is compared on the validation split: the test split chooses
-nothing.
+all of them are timed (:mod:`edgekd.variant_times`). Accuracy is compared on the validation split: the test
+split chooses nothing.
 """
 
 from __future__ import annotations
@@ -23,19 +24,16 @@ from edgekd.evaluation import criterion, onnx_logits, score
 from edgekd.export.write import ExportedFile, export_float, export_quantized
 from edgekd.mixtures import mixtures
 from edgekd.preprocess_text import AnyPreprocess
-from edgekd.profiles import Measurement, OperatorCost, measure, profile_operators
 from edgekd.quant.partial import float_twin, leave_in_float, quantized_layers
 from edgekd.quant.qat import QuantizedModel
 from edgekd.recipe import Recipe
+from edgekd.variant_times import Clock, Ratios, Times
 
 INT8, FP32 = "int8", "fp32"
 # Fraction of the validation samples that speed may cost: the same weights differ by ties, not by more.
 MAX_DROP = 0.005
 # How many times as long as float a file may take in the median, where noise does not tell the two apart.
 SLOWER = 1.03
-# Turns are so many times as many and as short as a report's: two files are compared turn by turn, and the
-# interval of fifteen ratios is much narrower than that of five.
-_TURNS = 3
 
 
 @dataclass
@@ -59,6 +57,7 @@ def fastest(
     example: Tensor,
     folder: Path,
     *,
+    clock: Clock,
     recipe: Recipe,
     data: Dataset,
     preprocess: AnyPreprocess,
@@ -68,26 +67,21 @@ def fastest(
     progress: Progress | None,
 ) -> tuple[Variant, list[dict[str, Any]]]:
     """The variant to deploy, its file in the place of ``int8``'s, and a row for each that was tried."""
-    settings, path = recipe.profile, int8.file.path
-    threads = settings.threads[0]
+    path = int8.file.path
     with ExitStack() as stack:
         variants = write_variants(
-            int8, example, folder, opset=opset, metadata=metadata, threads=threads, kernels=kernels
+            int8, example, folder, clock=clock, opset=opset, metadata=metadata, kernels=kernels
         )
         for variant in variants[1:]:
             stack.callback(variant.file.path.unlink, missing_ok=True)
-        measured = measure(
-            {variant.name: variant.file.path for variant in variants},
-            threads=threads, rounds=_TURNS * settings.rounds, runs=-(-settings.runs // _TURNS), warmup=settings.warmup,
-            progress=None if progress is None else lambda done, total, label: progress("choose a file", done, total),
-        )  # fmt: skip
+        times = clock.times({variant.name: variant.file.path for variant in variants})
         count = min(recipe.export.parity_samples, len(data.validation))
         split = Split("variants", data.validation.source, data.validation.indices[:count])
         scores = {
             variant.name: _score(variant.file.path, split, preprocess, progress) for variant in variants
         }
-        chosen = choose(variants, measured, scores)
-        rows = variant_rows(variants, measured, scores, chosen)
+        chosen = choose(variants, times, scores)
+        rows = variant_rows(variants, times, scores, chosen)
         if chosen is not int8:
             chosen.file.path.replace(path)
             chosen.file = replace(chosen.file, path=path)
@@ -102,11 +96,12 @@ def _score(path: Path, split: Split, preprocess: AnyPreprocess, progress: Progre
 
 def explain(chosen: Variant, rows: list[dict[str, Any]]) -> str:
     """One line for the report on why the trained integers did not go out as they are."""
+    known = "by estimate" if any(row["kind"] == "estimated" for row in rows) else "on this machine"
     times = ", ".join(f"{row['name']} {row['p50_ms']:.2f} ms" for row in rows)
     if chosen.name == FP32:
-        return f"deployed in float: integers are not faster on this machine ({times})"
+        return f"deployed in float: integers are not faster {known} ({times})"
     count = len(chosen.float_layers)
-    return f"{count} layers are deployed in float, where integers are slower on this machine ({times})"
+    return f"{count} layers are deployed in float, where integers are slower {known} ({times})"
 
 
 def write_variants(
@@ -114,9 +109,9 @@ def write_variants(
     example: Tensor,
     folder: Path,
     *,
+    clock: Clock,
     opset: int,
     metadata: Mapping[str, str],
-    threads: int,
     kernels: Literal["x86", "arm"] = "x86",
 ) -> list[Variant]:
     """``int8`` itself, mixtures where something loses, and float; files with hidden names beside it."""
@@ -125,8 +120,8 @@ def write_variants(
     float_file = export_float(twin, example, folder / ".fp32.tmp.onnx", opset=opset, metadata=metadata)
     found = [int8, Variant(FP32, twin, float_file)]
     layers = quantized_layers(int8.model)
-    costs = [_profiled(path, threads) for path in (int8.file.path, float_file.path)]
-    for mixture in mixtures(int8.model, example, layers, *costs):
+    costs = [clock.operators(path) for path in (int8.file.path, float_file.path)]
+    for mixture in mixtures(int8.model, example, layers, *costs, alone=kernels == "x86"):
         if len(mixture.reasons) == len(layers):
             continue
         try:
@@ -139,17 +134,7 @@ def write_variants(
     return found
 
 
-def _profiled(path: Path, threads: int) -> list[OperatorCost]:
-    """The quieter of two profiles for each operator: what disturbs one makes a layer look slow."""
-    first, second = (profile_operators(path, threads=threads) for _ in range(2))
-    other = {(cost.op_type, cost.node): cost.mean_us for cost in second}
-    return [
-        replace(cost, mean_us=min(cost.mean_us, other.get((cost.op_type, cost.node), cost.mean_us)))
-        for cost in first
-    ]
-
-
-def choose(variants: list[Variant], measured: Measurement, scores: Mapping[str, float | None]) -> Variant:
+def choose(variants: list[Variant], times: Ratios, scores: Mapping[str, float | None]) -> Variant:
     """The first variant, unless another is faster beyond the noise and not less accurate.
 
     Float needs less: a smaller file is no reason to ship one that takes longer than float in the median.
@@ -163,22 +148,23 @@ def choose(variants: list[Variant], measured: Measurement, scores: Mapping[str, 
         own, other = scores[chosen.name], scores[variant.name]
         if own is not None and other is not None and other < own - MAX_DROP:
             continue
-        ratio = measured.ratio(chosen.name, variant.name)
+        ratio = times.ratio(chosen.name, variant.name)
         if ratio.low > 1 or (variant.name == FP32 and ratio.value > SLOWER):
             chosen = variant
     return chosen
 
 
 def variant_rows(
-    variants: list[Variant], measured: Measurement, scores: Mapping[str, float | None], chosen: Variant
+    variants: list[Variant], times: Times, scores: Mapping[str, float | None], chosen: Variant
 ) -> list[dict[str, Any]]:
     """For the report: what was tried, and what it cost."""
     return [
         {
             "name": variant.name,
             "deployed": variant is chosen,
-            "p50_ms": measured.reports[variant.name].p50_ms,
-            "speedup_vs_fp32": measured.ratio(FP32, variant.name).value if FP32 in measured.reports else None,
+            "kind": times.kind,
+            "p50_ms": times.p50_ms[variant.name],
+            "speedup_vs_fp32": times.ratio(FP32, variant.name).value if FP32 in times.p50_ms else None,
             "size_bytes": variant.file.size_bytes,
             "validation_score": scores[variant.name],
             "float_layers": [{"name": name, "reason": why} for name, why in variant.float_layers.items()],

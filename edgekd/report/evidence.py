@@ -73,12 +73,12 @@ def skipped_table(report: Report) -> Table:
 
 
 def variants_table(entry: DeployFacts) -> Table:
-    """The ways to write the trained network that were measured, the deployed one in bold."""
+    """The ways to write the trained network that were timed, the deployed one in bold."""
     numbers = ("p50", "vs float", "size", "validation", "layers in float")
     rows = [
         (
             clean(variant.name),
-            milliseconds(variant.p50_ms),
+            milliseconds(variant.p50_ms, variant.kind),
             ratio(variant.speedup_vs_fp32),
             byte_count(variant.size_bytes),
             percent(variant.validation_score),
@@ -87,7 +87,8 @@ def variants_table(entry: DeployFacts) -> Table:
         for variant in entry.variants
     ]
     chosen = frozenset(k for k, variant in enumerate(entry.variants) if variant.deployed)
-    title = f"Measured before one was deployed on {clean(device_name(entry))}"
+    kind = "Estimated" if any(variant.kind == "estimated" for variant in entry.variants) else "Measured"
+    title = f"{kind} before one was deployed on {clean(device_name(entry))}"
     return Table(title, (text_column("file"), *map(Column, numbers)), rows, chosen)
 
 

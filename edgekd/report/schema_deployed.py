@@ -89,13 +89,14 @@ class Quantization(Open):
 
 
 class VariantFacts(Open):
-    """One way to write the trained network, as measured before one was ``deployed``.
+    """One way to write the trained network, as measured (for a board: estimated) before one was ``deployed``.
 
     ``validation_score`` is of the validation split; ``speedup_vs_fp32`` is against the same weights in float.
     """
 
     name: str
     deployed: bool
+    kind: Literal["measured", "estimated"] = "measured"
     p50_ms: float = Field(gt=0)
     speedup_vs_fp32: Amount | None = None
     size_bytes: Count | None = None

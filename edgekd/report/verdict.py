@@ -82,7 +82,8 @@ def _speed(entry: DeployFacts) -> list[Verdict]:
         pair = comparable(entry, against)
         overlap = pair is not None and ranges_overlap(*pair)
         if overlap and _deployed_in_float(entry):
-            text = f"{name}: deployed in float: integers are not faster on this machine, as measured."
+            known = "on this machine, as measured" if latency.kind == "measured" else "there, by estimate"
+            text = f"{name}: deployed in float: integers are not faster {known}."
             if against == "student":
                 found.append(Verdict("warn", text))
         elif gain < 1 and not float_noise(entry, against):

@@ -13,17 +13,21 @@ import pytest
 import torch
 from torch import nn
 
+from edgekd.device import load_device
 from edgekd.errors import PreconditionError
 from edgekd.export.coverage import check_coverage
 from edgekd.export.write import ExportedFile, export_quantized
 from edgekd.mixtures import BLOCKS as MIXED
 from edgekd.profiles import Measurement
+from edgekd.profiles.estimation.api import estimate
 from edgekd.profiles.session import open_session, run_batches
 from edgekd.profiles.statistics import ratio
 from edgekd.quant.partial import float_twin, leave_in_float, quantized_layers
 from edgekd.quant.qat import QuantizedModel, prepare_qat
 from edgekd.quant.schemes import get_scheme
 from edgekd.quant.settle import settle_scales
+from edgekd.recipe import ProfileRecipe
+from edgekd.variant_times import Here, OnBoard, Times, clock_for
 from edgekd.variants import FP32, INT8, Variant, choose, explain, variant_rows, write_variants
 
 
@@ -130,11 +134,54 @@ def test_float_goes_out_where_integers_take_longer_in_the_median(tmp_path: Path)
     assert choose(two, measured(int8=[2.0] * 5, fp32=level), none).name == INT8
 
 
+def test_for_a_board_files_are_estimated_and_a_mix_needs_a_tenth(
+    trained: QuantizedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import edgekd.variant_times as room
+
+    example = torch.zeros(2, 3, 16, 16)
+    file = export_quantized(trained, example, tmp_path / "m.onnx", opset=17, kernels="arm")
+    board = OnBoard(load_device("raspberry-pi-4b"), threads=1)
+    costs = board.operators(file.path)
+    assert {"stem", "blocks.0.conv", "head"} <= {cost.node.split("/")[0] for cost in costs}
+    whole_us = 1000 * estimate(file.path, "raspberry-pi-4b", threads=1).p50_ms
+    assert 0.5 * whole_us < sum(cost.mean_us for cost in costs) <= whole_us, (
+        "an inference has a cost of its own"
+    )
+    milliseconds = {"int8": 1.0, "mixed": 0.95, "fp32": 0.98}
+    real = estimate(file.path, "raspberry-pi-4b")
+    monkeypatch.setattr(
+        room, "estimate", lambda path, spec, threads: replace(real, p50_ms=milliseconds[path.stem])
+    )
+    three = [variant(name, tmp_path) for name in (INT8, MIXED, FP32)]
+    none: dict[str, float | None] = dict.fromkeys((INT8, MIXED, FP32))
+    files = {name: Path(f"{name}.onnx") for name in (INT8, MIXED, FP32)}
+    assert choose(three, board.times(files), none).name == INT8, "five hundredths are no more than a guess"
+    milliseconds["mixed"] = 0.9
+    times = board.times(files)
+    chosen = choose(three, times, none)
+    rows = variant_rows(three, times, none, chosen)
+    assert chosen.name == MIXED and {row["kind"] for row in rows} == {"estimated"}
+    assert "by estimate (int8 1.00 ms, mixed 0.90 ms" in explain(chosen, rows)
+    milliseconds.update(mixed=1.2, fp32=0.96)
+    assert choose(three, board.times(files), none).name == FP32, "integers for nothing"
+
+
+def test_a_gpu_and_a_file_that_cannot_be_priced_have_no_clock(onnx_file: Path, tmp_path: Path) -> None:
+    settings = ProfileRecipe()
+    pi, orin = load_device("raspberry-pi-4b"), load_device("jetson-orin-nano")
+    assert clock_for(pi, settings, onnx_file, None) == OnBoard(pi)
+    assert clock_for(pi, ProfileRecipe(threads=[2]), onnx_file, None) == OnBoard(pi, 2)
+    assert clock_for(orin, settings, onnx_file, None) is None
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    assert clock_for(pi, settings, tmp_path / "broken.onnx", None) is None
+
+
 def test_speed_does_not_buy_accuracy(tmp_path: Path) -> None:
     three = [variant(name, tmp_path) for name in (INT8, MIXED, FP32)]
     times = measured(int8=[3.0] * 5, mixed=[2.0] * 5, fp32=[1.0] * 5)
     assert choose(three, times, {INT8: 0.9, MIXED: 0.896, FP32: 0.8}).name == MIXED
-    rows = variant_rows(three, times, {INT8: 0.9, MIXED: 0.896, FP32: 0.8}, three[1])
+    rows = variant_rows(three, Times.measured(times), {INT8: 0.9, MIXED: 0.896, FP32: 0.8}, three[1])
     assert [row["deployed"] for row in rows] == [False, True, False]
     assert rows[0]["speedup_vs_fp32"] == pytest.approx(1 / 3)
 
@@ -150,7 +197,12 @@ def test_blocks_that_lose_go_back_to_float(
     example = torch.zeros(2, 3, 16, 16)
     file = export_quantized(trained, example, tmp_path / "m.onnx", opset=17)
     found = write_variants(
-        Variant(INT8, trained, file), example, tmp_path, opset=17, metadata={"a": "b"}, threads=1
+        Variant(INT8, trained, file),
+        example,
+        tmp_path,
+        opset=17,
+        metadata={"a": "b"},
+        clock=Here(ProfileRecipe()),
     )
     assert [each.name for each in found] == [INT8, MIXED, FP32]
     mixed = check_coverage(found[1].file.path)

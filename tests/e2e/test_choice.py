@@ -27,3 +27,21 @@ def test_one_of_the_measured_files_goes_out(edgekd, recipe, tmp_path):
     assert not any("tmp" in name or name.startswith(".") for name in left)
     page = (out / "report.html").read_text()
     assert "Measured before one was deployed" in page
+
+
+def test_for_a_board_the_choice_is_estimated_and_says_so(edgekd, recipe, tmp_path):
+    out = tmp_path / "out"
+    chosen = recipe(export={"choose": "fastest"}, devices=["raspberry-pi-4b"])
+    done = edgekd("compress", chosen, "--out", out)
+    assert done.code == 0, done.err
+    (entry,) = json.loads((out / "report.json").read_text())["deploy"]
+    assert {"int8", "fp32"} <= {row["name"] for row in entry["variants"]}
+    assert {row["kind"] for row in entry["variants"]} == {"estimated"}
+    (row,) = [row for row in entry["variants"] if row["deployed"]]
+    assert row["p50_ms"] == min(each["p50_ms"] for each in entry["variants"]) == entry["latency"][0]["p50_ms"]
+    assert (
+        sorted(path.name for path in (out / entry["file"]).parent.iterdir() if path.name.startswith("."))
+        == []
+    )
+    page = (out / "report.html").read_text()
+    assert "Estimated before one was deployed" in page and "Measured before" not in page
