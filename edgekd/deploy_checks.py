@@ -73,7 +73,7 @@ def quantization_facts(
             "board: not checked here"
         )
     if gate:
-        require_coverage(report, recipe.export.min_coverage, str(path))
+        require_coverage(report, recipe.export.min_coverage, str(path), chosen=model.float_layers)
     if gate and not spec.int8:
         warnings.append(f"{spec.title} has no int8 kernels: the file is smaller there, not faster")
     return {

@@ -73,7 +73,10 @@ class DataRecipe(Strict):
 
 class ExportRecipe(Strict):
     min_coverage: float = Field(
-        default=0.95, ge=0, le=1, description="share of conv and linear nodes in integer kernels"
+        default=0.95,
+        ge=0,
+        le=1,
+        description="share in integer kernels of the conv and linear nodes that are not in float on purpose",
     )
     min_agreement: float = Field(
         default=0.98, ge=0, le=1, description="same top-1, torch against the ONNX file"
@@ -81,7 +84,7 @@ class ExportRecipe(Strict):
     parity_samples: int = Field(default=1024, ge=1)
     choose: Literal["fastest", "as-trained"] = Field(
         default="fastest",
-        description="fastest: of the trained integers, a mix and float, what this machine runs fastest",
+        description="fastest: of the trained integers, a mix and float; measured here, estimated for a board",
     )
     opset: int | None = None
 

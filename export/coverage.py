@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,7 @@ import numpy as np
 import onnx
 
 from edgekd.errors import CoverageError, fault
+from edgekd.export.compact import layer_of
 from edgekd.export.graph import Graph
 from edgekd.export.macs import count_macs
 from edgekd.export.weights import WEIGHTED, load_onnx, stored_weights
@@ -126,21 +128,30 @@ def check_coverage(path: Path, rule: Literal["x86", "arm"] = "x86") -> CoverageR
     )
 
 
-def require_coverage(report: CoverageReport, minimum: float, where: str) -> None:
+def require_coverage(
+    report: CoverageReport, minimum: float, where: str, *, chosen: Collection[str] = ()
+) -> None:
     """Refuse a file of which less than ``minimum`` (0 to 1) runs in integer kernels.
+
+    Args:
+        chosen: layers that are in float on purpose, for accuracy's sake or because a recipe leaves them out. They
+            are no fault of the file and are not counted.
 
     Raises:
         CoverageError: one line that names the first node in float and why.
     """
-    if report.coverage < minimum:
-        total = report.integer_ops + report.float_ops
+    broken = [node for node in report.float_nodes if layer_of(node.partition(": ")[0]) not in chosen]
+    total = report.integer_ops + len(broken)
+    coverage = report.integer_ops / total if total else 1.0
+    if coverage < minimum:
         raise CoverageError(
             fault(
                 where,
-                f"{report.float_ops} of {total} convolutions and linear layers run in float under the "
-                f"{report.rule} rule; the first is {report.first_break}",
-                got=round(report.coverage, 4),
+                f"{len(broken)} of {total} convolutions and linear layers run in float under the "
+                f"{report.rule} rule; the first is {broken[0]}",
+                got=round(coverage, 4),
                 allowed=f"a coverage of at least {minimum}",
+                fix="export.min_coverage in the recipe allows less",
             )
         )
 

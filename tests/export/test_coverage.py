@@ -108,6 +108,10 @@ def test_a_broken_chain_names_the_node_and_the_reason(
     with pytest.raises(CoverageError, match=rf"{len(found)} of 16 .* the first is {first}") as caught:
         require_coverage(report, 0.95, "model.onnx")
     assert "\n" not in str(caught.value) and str(caught.value).startswith("model.onnx: ")
+    on_purpose = [name.removesuffix("/Conv") for name in found]
+    require_coverage(report, 1.0, "a layer that accuracy put back to float is no fault", chosen=on_purpose)
+    with pytest.raises(CoverageError, match=rf"{len(found)} of 16"):
+        require_coverage(report, 0.95, "model.onnx", chosen=["layer1.0.conv1"])
 
 
 def test_products_of_activations_are_no_layers(tmp_path: Path) -> None:
