@@ -100,6 +100,10 @@ def run(arguments: list[str]) -> int:
 
 
 def _interrupted(arguments: list[str]) -> int:
-    resumable = bool({"compress", "demo"} & set(arguments))
-    typer.echo("edgekd: interrupted" + resumable * "; go on with the same command and --resume", err=True)
+    told = ""
+    if {"compress", "demo"} & set(arguments):
+        told = "; go on with the same command and --resume"
+    elif arguments[:1] == ["profile"] and any(each.partition("=")[0] == "--host" for each in arguments):
+        told = "; the same command goes on behind the rounds that are whole"
+    typer.echo(f"edgekd: interrupted{told}", err=True)
     return _INTERRUPTED

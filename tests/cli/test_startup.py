@@ -102,3 +102,23 @@ def test_completion_lists_the_verbs():
         env={**os.environ, "_EDGEKD_COMPLETE": "complete_bash", "COMP_WORDS": "edgekd com", "COMP_CWORD": "1"},
     )  # fmt: skip
     assert done.stdout.split() == ["compress", "compare"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["compress", "r.yaml"], "; go on with the same command and --resume"),
+        (["profile", "m.onnx", "--host=pi"], "; the same command goes on behind the rounds that are whole"),
+        (["profile", "m.onnx"], ""),
+        (["doctor", "--host"], ""),
+    ],
+)
+def test_ctrl_c_says_how_to_go_on(arguments, told, monkeypatch, capsys):
+    import edgekd.cli.app as room
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(room, "app", stop)
+    assert room.run(arguments) == 130
+    assert capsys.readouterr().err == f"edgekd: interrupted{told}\n"
