@@ -17,9 +17,9 @@ from edgekd.recipe import ProfileRecipe
 # Turns are so many times as many and as short as a report's: two files are compared turn by turn, and the
 # interval of fifteen ratios is much narrower than that of five.
 _TURNS = 3
-# By how much an estimate must tell two files of one network apart before the larger one is shipped. Both share
-# the board and most operators, so far less of an estimate's error stands between them than its range says; how
-# much less is not known.
+# By how much an estimate must tell two files of one network apart before the larger one is shipped: it is off by
+# 9.6 % in the median of 382 published pairs of int8 and fp32, and names the faster one in 94 %
+# (benchmarks/latency/pairs.py).
 _TOLD_APART = 1.1
 
 
