@@ -56,6 +56,7 @@ def open_session(manifest: dict[str, Any], threads: int) -> onnxruntime.Inferenc
     installed = onnxruntime.get_available_providers()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")  # each costs a hundred cycles
     if threads:
         options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(

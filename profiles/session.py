@@ -54,6 +54,7 @@ def open_session(
     kernel_rule: Literal["x86", "arm"] | None = None,
     optimized_to: Path | None = None,
     profile_to: Path | None = None,
+    flush_denormals: bool = False,
 ) -> InferenceSession:
     """Load an ONNX file with all graph optimizations.
 
@@ -66,6 +67,9 @@ def open_session(
             (``session.qdqisint8allowed``); None leaves the choice to the runtime.
         optimized_to: write the optimized graph there.
         profile_to: prefix of the file for ONNX Runtime's own profiler.
+        flush_denormals: floats below 1.2e-38 count as zero (``session.set_denormal_as_zero``): a saturated softmax is
+            full of them, and each costs a hundred cycles. It holds for all that the calling thread computes from
+            then on, so ask for it in a process that does nothing else.
 
     Raises:
         ModelFileError: the file is missing, truncated, no ONNX file or lacks its external data, or the
@@ -86,6 +90,8 @@ def open_session(
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4  # what matters comes as an exception
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if flush_denormals:
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
     if provider != "cpu":
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if kernel_rule is not None:

@@ -19,7 +19,7 @@ def version() -> str:
 
 def load(path: Path, settings: RunSettings) -> Loaded:
     """Open a session. ``run()`` of one session may be called from several threads at once."""
-    session = open_session(path, threads=settings.threads, provider=settings.provider)
+    session = open_session(path, threads=settings.threads, provider=settings.provider, flush_denormals=True)
     feeds = random_inputs(
         session.get_inputs(),
         batch=settings.batch,

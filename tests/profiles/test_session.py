@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -182,3 +184,38 @@ def test_a_shape_that_does_not_fit(
     declared = open_session(make_onnx(dims=dims)).get_inputs()
     with pytest.raises(ModelFileError, match=message):
         random_inputs(declared, **options)  # type: ignore[arg-type]
+
+
+def test_denormals_are_flushed_where_it_is_asked_for(tmp_path: Path) -> None:
+    """In a process of its own: it holds for the whole thread."""
+    node = helper.make_node("Mul", ["input", "one"], ["output"])
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("input", "output")]
+    one = helper.make_tensor("one", TensorProto.FLOAT, [1], [0.5])
+    graph = helper.make_graph([node], "g", values[:1], values[1:], [one])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "m.onnx")
+    code = (
+        "import sys, numpy as np; from pathlib import Path; from edgekd.profiles import open_session\n"
+        "session = open_session(Path(sys.argv[1]), flush_denormals=sys.argv[2] == '1')\n"
+        "print(session.run(None, {'input': np.array([1e-39], np.float32)})[0][0] == 0)"
+    )
+    for flush, gone in (("1", "True"), ("0", "False")):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "m.onnx"), flush], capture_output=True, text=True, check=True
+        )  # fmt: skip
+        assert done.stdout.strip() == gone
+
+
+def test_a_measuring_process_flushes_them(make_onnx: MakeOnnx, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekd.profiles.runner import RunSettings
+    from edgekd.profiles.runtimes import ort
+
+    asked: dict[str, object] = {}
+
+    def opened(path: Path, **options: object):  # type: ignore[no-untyped-def]
+        asked.update(options)
+        return open_session(path)
+
+    monkeypatch.setattr(ort, "open_session", opened)
+    ort.load(make_onnx(), RunSettings())
+    assert asked["flush_denormals"] is True
