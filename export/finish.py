@@ -22,6 +22,7 @@ from edgekd.export.nbits import DOMAIN
 from edgekd.export.samples import CONSTANT_LAYERS, fold_samples
 from edgekd.export.trace import INPUT_NAME, OUTPUT_NAME, TEXT_INPUT_NAME, opset_of
 from edgekd.export.unbind import unbind_before_moving
+from edgekd.export.views import join_views
 
 _MAX_BYTES = 2**31 - 1  # protobuf's own limit on one message
 
@@ -70,6 +71,7 @@ def finish(
     notes += [f"{layer} is not in the file: what it reads is the same for every sample" for layer in constant]
     unbind_before_moving(proto)
     join_moves(proto)
+    join_views(proto)
     proto.producer_name, proto.producer_version = "edgekd", edgekd.__version__
     del proto.metadata_props[:]
     own = {"edgekd": edgekd.__version__} | ({CONSTANT_LAYERS: json.dumps(constant)} if constant else {})
