@@ -7,25 +7,23 @@ import onnx
 
 from edgekd.export.graph import Graph, drop_unused
 from edgekd.export.shapes import Size, known_shapes
+from edgekd.export.views import join_views
 
 
 def drop_noops(proto: onnx.ModelProto) -> int:
-    """Remove padding by nothing, slices of everything, products with ones; returns how many.
+    """Remove padding by nothing, slices of everything, products with ones, all reshapes in a row but the last.
 
-    Each would copy its tensor at every run. The first reshape of two in a row goes as well.
+    Each would copy its tensor at every run, a reshape apart. Returns how many.
     """
     shapes = known_shapes(proto)
     graph, count = Graph(proto), 0
-    for node in graph.nodes("Pad", "Slice", "Mul", "Reshape"):
-        if node.op_type == "Reshape":
-            count += _skip_reshape_before(graph, node)
-            continue
+    for node in graph.nodes("Pad", "Slice", "Mul"):
         kept = _unchanged_input(graph, node, shapes)
         if kept is not None and node.output[0] not in graph.outputs:
             graph.rename_input(node.output[0], kept)
             count += 1
     drop_unused(proto)
-    return count
+    return count + join_views(proto)
 
 
 def _unchanged_input(graph: Graph, node: onnx.NodeProto, shapes: dict[str, list[Size]]) -> str | None:
@@ -44,14 +42,3 @@ def _unchanged_input(graph: Graph, node: onnx.NodeProto, shapes: dict[str, list[
         if factor is not None and (factor == 1).all() and after is not None and shapes.get(other) == after:
             return other if None not in after else None
     return None
-
-
-def _skip_reshape_before(graph: Graph, node: onnx.NodeProto) -> int:
-    target = graph.constant(node.input[1])
-    first = graph.producer.get(node.input[0])
-    if first is None or first.op_type != "Reshape" or target is None or (target == 0).any():
-        return 0
-    if graph.only_reader(first.output[0]) is None:
-        return 0
-    node.input[0] = first.input[0]
-    return 1

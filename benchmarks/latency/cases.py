@@ -11,9 +11,11 @@ from architecture_table import find_architecture
 from rows import Row
 from solver import Case, Prior
 
+from edgekd.profiles.estimation.hardware import Hardware
 from edgekd.profiles.estimation.op_table import OpTable, op_table
 from edgekd.profiles.estimation.operators import Workload
 from edgekd.profiles.estimation.pricing import terms_of
+from edgekd.profiles.estimation.runtimes import RuntimeKind
 from edgekd.profiles.estimation.terms import Terms
 
 # Multiples of the ideal time that kernels of a family usually take.
@@ -105,14 +107,15 @@ def _usual_labs(rows: Sequence[Row]) -> set[str]:
 
 
 def row_terms(row: Row, networks: Mapping[tuple[str, str], Workload]) -> Terms:
-    return terms_of(
-        columns_of(network_of(row, networks)),
-        row.hardware,
-        row.runtime,
-        row.precision,
-        row.threads or 1,
-        row.clusters,
-    )
+    return terms_of(*row_case(row, networks))
+
+
+def row_case(
+    row: Row, networks: Mapping[tuple[str, str], Workload]
+) -> tuple[OpTable, Hardware, RuntimeKind, str, int, slice]:
+    """What pricing and likeness ask of a row."""
+    table = columns_of(network_of(row, networks))
+    return table, row.hardware, row.runtime, row.precision, row.threads or 1, row.clusters
 
 
 def network_of(row: Row, networks: Mapping[tuple[str, str], Workload]) -> Workload:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from cases import columns_of, network_of
+from cases import row_case
 from numpy.typing import NDArray
 from rows import Row
 from scipy.linalg import cho_factor, cho_solve
@@ -42,15 +42,5 @@ class Neighbours:
 
 
 def neighbours_of(rows: Sequence[Row], networks: Mapping[tuple[str, str], Workload]) -> Neighbours:
-    found = [
-        case_of(
-            columns_of(network_of(row, networks)),
-            row.hardware,
-            row.runtime,
-            row.precision,
-            row.threads or 1,
-            row.clusters,
-        )
-        for row in rows
-    ]
+    found = [case_of(*row_case(row, networks)) for row in rows]
     return Neighbours(found, likeness(found, found))
