@@ -117,7 +117,7 @@ def deploy(
     scheme = spec.scheme if isinstance(reference, QuantizedModel) else blocks.scheme if blocks else "fp32"
     write_bundle(
         folder, model_file=path, classes=list(classes), preprocess=preprocess, device=spec,
-        several=data.test.targets is not None,
+        several=data.test.targets is not None, pairs=data.test.pairs,
         facts={"edgekd": __version__, "recipe": recipe.name, "top1": metrics.get("top1"),
                "f1_micro": metrics.get("f1_micro"), "scheme": scheme, "pattern": sparsity and sparsity["pattern"]},
     )  # fmt: skip

@@ -33,6 +33,7 @@ def write_bundle(
     device: DeviceSpec,
     facts: Mapping[str, Any],
     several: bool = False,
+    pairs: bool = False,
 ) -> list[Path]:
     """Write ``run.py``, ``labels.json``, ``README.md`` and last ``manifest.json`` beside ``model.onnx``.
 
@@ -42,6 +43,7 @@ def write_bundle(
         classes: in the order of the logits.
         facts: what the page shows, JSON values; ``scheme`` and ``pattern`` also stand in the manifest.
         several: a sample may have several labels.
+        pairs: a sample is two texts.
 
     Returns:
         Every file of the bundle, the model first.
@@ -64,7 +66,7 @@ def write_bundle(
     beside = [folder / name for name in preprocess.files()]
     for path, content in zip(beside, preprocess.files().values(), strict=True):
         write_text(path, content)
-    write_text(page, write_page(device, classes, preprocess, model.name, facts))
+    write_text(page, write_page(device, classes, preprocess, model.name, facts, pairs=pairs))
     manifest = folder / "manifest.json"
     write_json(
         manifest,
@@ -87,6 +89,7 @@ def write_bundle(
             "preprocess": preprocess.model_dump(mode="json"),
             "classes": len(classes),
             "several_labels": several,
+            "pairs": pairs,
             "files": {path.name: sha256_file(path) for path in (model, labels, script, page, *beside)},
             "facts": dict(facts),
         },

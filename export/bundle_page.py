@@ -16,13 +16,15 @@ def write_page(
     preprocess: AnyPreprocess,
     model: str,
     facts: Mapping[str, Any],
+    *,
+    pairs: bool = False,
 ) -> str:
     """Markdown; ``facts`` become a table."""
     text = isinstance(preprocess, TextPreprocess)
     example = preprocess.example_shape(1)
     shape = "x".join(str(size) for size in example)
     rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items() if value is not None)
-    use = _use_text(preprocess) if isinstance(preprocess, TextPreprocess) else _USE_IMAGE
+    use = _use_text(preprocess, pairs) if isinstance(preprocess, TextPreprocess) else _USE_IMAGE
     if text:
         form = "int64 (batch, sequence)"
     else:
@@ -59,16 +61,18 @@ Each line is: label, probability, file, separated by tabs. `--top 3` prints more
 """
 
 
-def _use_text(preprocess: TextPreprocess) -> str:
+def _use_text(preprocess: TextPreprocess, pairs: bool) -> str:
+    example = '"the first text" "the second"' if pairs else '"what the text says"'
+    form = "two texts a line, a tab between" if pairs else "one text a line"
     return f"""
 ```
 python3 -m pip install onnxruntime numpy tokenizers
-python3 run.py "what the text says"
+python3 run.py {example}
 python3 run.py --file documents.txt
 ```
 
-Each line is: label, probability, text, separated by tabs; `--file` reads one text a line, `--pair` takes texts
-two by two. Text over {preprocess.max_length} tokens is cut, and told. `--top 3` prints more labels, `--json` a
+Each line is: label, probability, text, separated by tabs; `--file` reads {form}.
+Text over {preprocess.max_length} tokens is cut, and told. `--top 3` prints more labels, `--json` a
 JSON list, """
 
 

@@ -3,7 +3,7 @@
 
     python3 run.py "profits rose in the third quarter"
     python3 run.py --file documents.txt --top 3 --json
-    python3 run.py --pair "a man plays" "somebody makes music"
+    python3 run.py "a man plays" "somebody makes music"     (a model of pairs)
 
 Needs onnxruntime, numpy and tokenizers, nothing else; Python 3.8 or later. Each line: label, probability, text.
 """
@@ -82,18 +82,18 @@ def answer(chances: np.ndarray, labels: list[str], top: int, several: bool) -> l
     return [(labels[k], float(chances[k])) for k in order[:count]]
 
 
-def read_texts(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
-    """What stands on the command line, or one text (with --pair: two, a tab between) a line of a file."""
+def read_texts(options: argparse.Namespace, pairs: bool) -> Iterator[tuple[str, ...]]:
+    """What stands on the command line, or one text (of a pair: two, a tab between) a line of a file."""
     if options.file is None:
-        step = 2 if options.pair else 1
+        step = 2 if pairs else 1
         for start in range(0, len(options.text), step):
             yield tuple(options.text[start : start + step])
         return
     stream = sys.stdin if options.file == "-" else open(options.file, encoding="utf-8")  # noqa: PTH123, SIM115
     with stream:
         for number, line in enumerate(stream, 1):
-            parts = tuple(line.rstrip("\r\n").split("\t")) if options.pair else (line.strip(),)
-            if options.pair and len(parts) != 2 and line.strip():
+            parts = tuple(line.rstrip("\r\n").split("\t")) if pairs else (line.strip(),)
+            if pairs and len(parts) != 2 and line.strip():
                 raise ValueError(f"line {number}: not two texts with a tab between")
             if line.strip():
                 yield parts
@@ -101,9 +101,11 @@ def read_texts(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Classify texts with the model in this folder.")
-    parser.add_argument("text", nargs="*", help="texts; with --pair, two for each answer")
+    parser.add_argument("text", nargs="*", help="texts; of a model of pairs, two for each answer")
     parser.add_argument("--file", metavar="FILE", help="a file with one text a line; - reads standard input")
-    parser.add_argument("--pair", action="store_true", help="classify pairs of texts")
+    parser.add_argument(
+        "--pair", action="store_true", help="classify pairs of texts, as a model of pairs does anyway"
+    )
     parser.add_argument(
         "--top", type=int, default=1, metavar="K", help="the K most probable labels (default 1)"
     )
@@ -116,14 +118,17 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--top must be at least 1 and --threads at least 0")
     if bool(options.text) == (options.file is not None):
         parser.error("give texts, or --file FILE")
-    if options.pair and len(options.text) % 2:
-        parser.error("--pair needs an even number of texts")
     try:
         manifest = json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))
         labels = json.loads((HERE / "labels.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         print(f"{HERE}: copy this folder as a whole: {error}", file=sys.stderr)
         return 1
+    pairs = manifest.get("pairs", options.pair)
+    if options.pair and not pairs:
+        parser.error("--pair: the model was trained on single texts")
+    if pairs and len(options.text) % 2:
+        parser.error(f"the model takes pairs: an even number of texts, not {len(options.text)}")
     try:
         session, encoder = open_session(manifest, options.threads), Encoder(manifest["preprocess"])
     except Exception as error:  # both libraries' exceptions derive from Exception alone
@@ -133,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
     several, name = bool(manifest.get("several_labels")), session.get_inputs()[0].name
     answers, failed = [], 0
     try:
-        for parts in read_texts(options):
+        for parts in read_texts(options, pairs):
             shown = " | ".join(" ".join(part.split()) for part in parts)[:SHOWN]
             if any("\udc80" <= letter <= "\udcff" for part in parts for letter in part):
                 print(f"not UTF-8 text: {shown!a}", file=sys.stderr)

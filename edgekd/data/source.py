@@ -151,6 +151,15 @@ class Split:
         return source.targets[self.indices]
 
     @property
+    def pairs(self) -> bool:
+        """Whether a sample is two texts."""
+        return (
+            is_text(self.source)
+            and len(self) > 0
+            and not isinstance(self.source.text(int(self.indices[0])), str)
+        )
+
+    @property
     def labelled(self) -> bool:
         """Whether every sample's labels are known."""
         return bool((self.labels >= 0).all())

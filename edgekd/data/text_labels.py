@@ -11,6 +11,8 @@ import numpy as np
 from edgekd.data.labels import number_labels
 from edgekd.errors import DataError, fault
 
+SEPARATORS = ("|", ";", ",")
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -59,6 +61,16 @@ def read_labels(
         return Labels(np.array([number[text] for text in texts], np.int64), names)
     classes = names or number_labels([name for cell in cells for name in cell])[1]
     return _several(cells, classes)
+
+
+def hidden_separator(classes: Sequence[str]) -> tuple[str, str] | None:
+    """The separator that seems to stand in class names, with such a name: ``a|b`` where ``a`` is a class as well."""
+    known = set(classes)
+    for separator in SEPARATORS:
+        for name in classes:
+            if separator in name and any(part.strip() in known for part in name.split(separator)):
+                return separator, name
+    return None
 
 
 def _several(cells: list[list[str]], classes: tuple[str, ...]) -> Labels:

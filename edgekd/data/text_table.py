@@ -11,7 +11,7 @@ import numpy as np
 from edgekd.data.folder import SPLIT_NAMES
 from edgekd.data.source import SPLITS, UNLABELLED, Samples
 from edgekd.data.table import by_split
-from edgekd.data.text_labels import Labels, read_labels
+from edgekd.data.text_labels import Labels, hidden_separator, read_labels
 from edgekd.data.text_rows import SUFFIXES, Rows, Wanted, read_rows
 from edgekd.data.text_source import TextList
 from edgekd.errors import DataError, fault
@@ -102,17 +102,21 @@ def samples_of(
         raise DataError(fault(where, "holds no rows"))
     rows = joined([parts[split] for split in ordered])
     labels = Labels(np.full(len(texts), UNLABELLED), ())
+    remarks = list(warnings or ())
     if recipe.labels:
         labels = read_labels(
             rows.columns[recipe.label_column], rows.names, names=rows.classes,
             separator=recipe.label_separator, where=f"{where}: {recipe.label_column}",
         )  # fmt: skip
-        _refuse_strangers(labels, given, rows.names)
+        hint = _separator_hint(labels)
+        if hint is not None:
+            remarks.append(f"{where}: {recipe.label_column}: {hint}")
+        _refuse_strangers(labels, given, rows.names, fix=hint)
     source = TextList(name, texts, rows.names, labels.numbers, labels.classes, labels.targets)
     facts = {"format": form, **(provenance or {})}
     if labels.targets is not None:
         facts["labels per text"] = round(float(labels.targets.sum(axis=1).mean()), 3)
-    return Samples(source, given, list(warnings or ()), facts)
+    return Samples(source, given, remarks, facts)
 
 
 def _texts(rows: Rows, recipe: DataRecipe) -> list[Text]:
@@ -133,7 +137,17 @@ def _take(rows: Rows, indices: np.ndarray) -> Rows:
     return Rows(columns, [rows.names[at] for at in order], rows.classes)
 
 
-def _refuse_strangers(labels: Labels, given: dict[str, np.ndarray], names: list[str]) -> None:
+def _separator_hint(labels: Labels) -> str | None:
+    found = hidden_separator(labels.classes) if labels.targets is None else None
+    if found is None:
+        return None
+    separator, example = found
+    return f"{example!r} is read as one label; where it is several, set data.label_separator: {separator!r}"
+
+
+def _refuse_strangers(
+    labels: Labels, given: dict[str, np.ndarray], names: list[str], *, fix: str | None
+) -> None:
     """A label that only a measuring split has cannot be learned: usually it is misspelt."""
     hot = labels.targets if labels.targets is not None else np.eye(len(labels.classes))[labels.numbers]
     unknown = hot[given["train"]].sum(axis=0) == 0
@@ -147,4 +161,4 @@ def _refuse_strangers(labels: Labels, given: dict[str, np.ndarray], names: list[
                 name for name, not_seen in zip(labels.classes, unknown, strict=True) if not not_seen
             )
             what = f"a label that no training row has ({len(wrong)} {split} rows)"
-            raise DataError(fault(names[row], what, got=got, allowed=allowed[:200]))
+            raise DataError(fault(names[row], what, got=got, allowed=allowed[:200], fix=fix))

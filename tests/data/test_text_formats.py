@@ -125,6 +125,13 @@ def test_several_labels_by_list_or_separator(tmp_path, news):
     flat = [{"text": text, "label": "|".join(labels)} for text, labels in zip(texts, lists, strict=True)]
     cells = opened(write(tmp_path / "a.csv", flat), label_separator="|")
     assert (cells.train.source.targets == data.train.source.targets).all()
+    unsaid = opened(write(tmp_path / "b.csv", [row for row in flat if row["label"]]))
+    assert unsaid.train.source.targets is None
+    assert any(
+        "'oil|trade' is read as one label" in line and "data.label_separator: '|'" in line
+        for line in unsaid.warnings
+    )
+    assert not any("label_separator" in line for line in cells.warnings)
     other = [{**rows[0], "label": ["trade"]}, *rows[1:]]  # its rarest label stays
     assert opened(write(tmp_path / "a.jsonl", other)).fingerprint != data.fingerprint
 

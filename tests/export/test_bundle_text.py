@@ -42,7 +42,7 @@ def preprocess(tokenizer_json):
     return TextPreprocess.from_content(tokenizer_json, max_length=16, where="x")
 
 
-def bundle(folder, preprocess, *, several=False, device="raspberry-pi-4b"):
+def bundle(folder, preprocess, *, several=False, pairs=False, device="raspberry-pi-4b"):
     torch.manual_seed(0)
     model = Bag(preprocess.vocab_size).eval()
     model.head.bias.data += 2 * several  # more than one label is likely
@@ -51,7 +51,7 @@ def bundle(folder, preprocess, *, several=False, device="raspberry-pi-4b"):
     export_float(model, torch.from_numpy(preprocess.example(2)), file, opset=17)
     files = write_bundle(
         folder, model_file=file, classes=CLASSES, preprocess=preprocess, device=load_device(device),
-        facts={"scheme": "fp32", "pattern": None}, several=several,
+        facts={"scheme": "fp32", "pattern": None}, several=several, pairs=pairs,
     )  # fmt: skip
     return folder, model, files
 
@@ -110,15 +110,27 @@ def test_answers_are_the_models(single, preprocess):
 
 
 def test_pairs_and_files(single, preprocess, tmp_path):
-    folder, model, _ = single
+    folder, model, _ = bundle(tmp_path / "pairs", preprocess, pairs=True)
     pairs = [(TEXTS[0], TEXTS[2]), (TEXTS[2], TEXTS[0])]
     labels = [CLASSES[k] for k in expected(model, preprocess, pairs).argmax(1)]
-    done = run(folder, "--pair", *pairs[0], *pairs[1])
+    done = run(folder, *pairs[0], *pairs[1])
+    assert run(folder, "--pair", *pairs[0], *pairs[1]).stdout == done.stdout
     assert [line.split("\t")[0] for line in done.stdout.splitlines()] == labels
     assert "the oil price rose | net profit" in done.stdout
     file = tmp_path / "a.txt"
     file.write_text("".join("\t".join(pair) + "\n\n" for pair in pairs), encoding="utf-8")
-    assert run(folder, "--pair", "--file", str(file)).stdout == done.stdout
+    assert run(folder, "--file", str(file)).stdout == done.stdout
+    file.write_text("one text\n")
+    wrong = run(folder, "--file", str(file))
+    assert wrong.returncode == 2 and "line 1: not two texts" in wrong.stderr
+    wrong = run(folder, "one")
+    assert wrong.returncode == 2 and "takes pairs: an even number of texts, not 1" in wrong.stderr
+    page = (folder / "README.md").read_text()
+    assert '"the first text" "the second"' in page and "two texts a line, a tab between" in page
+    folder = single[0]
+    wrong = run(folder, "--pair", *pairs[0])
+    assert wrong.returncode == 2 and "trained on single texts" in wrong.stderr
+    assert "one text a line" in (folder / "README.md").read_text()
     assert run(folder, "--file", "-", stdin="\n".join(TEXTS)).stdout == run(folder, *TEXTS).stdout
 
 
@@ -132,15 +144,12 @@ def test_what_is_cut_or_empty_or_wrong_is_told(single, preprocess, tmp_path):
     empty = run(folder, "net profit", " ")
     assert empty.returncode == 2 and "a text is empty" in empty.stderr and empty.stdout.count("\n") == 1
     assert run(folder, "--file", str(tmp_path / "none.txt")).returncode == 2
-    (tmp_path / "a.txt").write_text("one text\n")
-    wrong = run(folder, "--pair", "--file", str(tmp_path / "a.txt"))
-    assert wrong.returncode == 2 and "line 1: not two texts" in wrong.stderr
     done = run(folder, b"caf\xe9", "net profit")
     assert (done.returncode, done.stderr) == (2, "not UTF-8 text: 'caf\\udce9'\n"), done.stderr
     assert done.stdout.endswith("net profit\n") and done.stdout.count("\n") == 1
     (tmp_path / "a.txt").write_bytes(b"caf\xe9\n")
     assert run(folder, "--file", str(tmp_path / "a.txt")).stderr == f"{tmp_path}/a.txt: not UTF-8 text\n"
-    assert "even number" in run(folder, "--pair", "one").stderr and run(folder).returncode == 2
+    assert run(folder).returncode == 2
 
 
 def test_several_labels_are_all_told(preprocess, tmp_path):
