@@ -25,6 +25,9 @@ from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 DEEP_MODES = ("I", "F")  # more than 8 bits a channel
+ORIENTATION = 274  # EXIF's tag: how the camera was held
+UPRIGHT = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
+           7: "TRANSVERSE", 8: "ROTATE_90"}  # fmt: skip
 
 
 def load_image(path: str, preprocess: dict[str, Any]) -> np.ndarray:
@@ -33,12 +36,21 @@ def load_image(path: str, preprocess: dict[str, Any]) -> np.ndarray:
         image.load()
     if image.mode.split(";")[0] in DEEP_MODES:
         raise ValueError(f"deeper than 8 bits a channel (mode {image.mode}): convert it to 8 bits")
-    pixels = np.asarray(resize_crop(image, preprocess))
+    pixels = np.asarray(resize_crop(upright(image), preprocess))
     if preprocess["channels"] == 1:
         pixels = pixels[..., None]
     scaled = pixels.astype(np.float32) / np.float32(255)
     mean, std = np.asarray(preprocess["mean"], np.float32), np.asarray(preprocess["std"], np.float32)
     return np.ascontiguousarray(np.moveaxis((scaled - mean) / std, -1, -3))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    try:
+        turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # a picture is no worse for a damaged note beside it
+        turn = None
+    # Before Pillow 9.1 the turns stood in the module itself.
+    return image.transpose(getattr(getattr(Image, "Transpose", Image), turn)) if turn else image
 
 
 def resize_crop(image: Image.Image, preprocess: dict[str, Any]) -> Image.Image:

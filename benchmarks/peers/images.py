@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from edgekd.errors import DataError, fault
 from edgekd.preprocess import Preprocess
@@ -70,6 +70,6 @@ def _crop(photo: Image.Image, random: np.random.Generator) -> Image.Image:
 def _read(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            return ImageOps.exif_transpose(image).convert("RGB")
     except OSError as error:
         raise DataError(fault(str(path), "cannot be read as an image", got=str(error))) from None

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _DEEP_MODES = ("I", "F")  # Pillow clips these to white when it converts them to 8 bits
+_ORIENTATION = 274  # EXIF's tag; by its value, the Image.Transpose that sets the picture upright
+_UPRIGHT = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
+            7: "TRANSVERSE", 8: "ROTATE_90"}  # fmt: skip
 
 
 def printable(path: str) -> str:
@@ -26,7 +29,7 @@ def printable(path: str) -> str:
 
 
 def decode(data: bytes | Path, where: str) -> Image.Image:
-    """A completely decoded image of 8 bits a channel.
+    """A completely decoded image of 8 bits a channel, upright: turned as its EXIF orientation says.
 
     Raises:
         SampleError: not an image, truncated, or deeper than 8 bits.
@@ -52,7 +55,18 @@ def decode(data: bytes | Path, where: str) -> Image.Image:
         raise SampleError(
             fault(where, "deeper than 8 bits a channel", got=image.mode, fix="convert it to 8 bits")
         )
-    return image
+    return _upright(image)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Cameras and telephones store what their sensor saw and note how they were held."""
+    from PIL import Image
+
+    try:
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # a picture is no worse for a damaged note beside it
+        turn = None
+    return image.transpose(Image.Transpose[turn]) if turn else image
 
 
 class PathSource:

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from edgekd.artifact import sha256_file
+from edgekd.data.path_source import decode
 from edgekd.device import load_device
 from edgekd.errors import ExportError
 from edgekd.export.bundle import write_bundle
@@ -140,6 +141,23 @@ def test_the_script_prepares_images_exactly_as_the_library(
         expected = preprocess(image)
     written = load_script(folder).load_image(str(path), preprocess.model_dump(mode="json"))
     assert written.dtype == np.float32 and np.array_equal(written, expected)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_the_script_sets_pictures_upright_as_the_library_does(
+    folder: Path, tmp_path: Path, orientation: int
+) -> None:
+    path, preprocess = tmp_path / "image.jpg", Preprocess(height=40, width=56)
+    exif = Image.Exif()
+    exif[274] = orientation
+    photo((70, 50), "RGB").save(path, exif=exif)
+    with Image.open(path) as image:
+        expected = preprocess(ImageOps.exif_transpose(image))  # values outside of 1 to 8 mean nothing
+        lying = preprocess(image)
+    written = load_script(folder).load_image(str(path), preprocess.model_dump(mode="json"))
+    assert np.array_equal(written, expected)
+    assert np.array_equal(preprocess(decode(path, "x")), expected)
+    assert np.array_equal(expected, lying) == (orientation in (0, 1, 9))
 
 
 def run(
