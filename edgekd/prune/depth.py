@@ -1,8 +1,7 @@
 """Drop whole residual blocks: which can go, which matters least, and how to let them go.
 
-A residual block is recognised by what it does: with all its parameters at zero it returns its input. (A block
-that ends in a ReLU returns its input where that came out of a ReLU, one that ends in a layer norm where that
-came out of a layer norm.) No names, no types.
+A residual block is recognised by what it does: with all its parameters at zero it returns its input, or its
+input behind an activation or a layer norm, which then stands behind the sum. No names, no types.
 
 Songwei Liu, Chao Zeng, Lianqiang Li, Chenqian Yan, Lean Fu, Xing Mei, Fangmin Chen, "FoldGPT: Simple and
 Effective Large Language Model Compression Scheme", 2024, arXiv 2407.00928, trains a gate per block
@@ -15,6 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from edgekd.models.surgery import Cut, record_cut, skip_module
 from edgekd.prune.proof import attempt
 from edgekd.prune.trial import make_visible
 
+_BEHIND_THE_SUM = (F.relu, F.relu6, F.silu, F.gelu, partial(F.gelu, approximate="tanh"), F.hardswish)
 _SAME_AFTER_NORM = 1e-3  # what the epsilon of a layer norm may take from values of size 1
 
 
@@ -143,7 +144,9 @@ def _returns_its_input(block: nn.Module, given: Tensor) -> bool:
         if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is not None:
             part.running_mean.zero_()
     answers, _ = attempt(lambda: silent(given), given.shape)
-    if answers is not None and bool(torch.equal(answers, given)):
+    if answers is not None and any(
+        torch.equal(answers, behind) for behind in (given, *(act(given) for act in _BEHIND_THE_SUM))
+    ):
         return True
     norms = [part for part in silent.modules() if isinstance(part, nn.LayerNorm) and part.elementwise_affine]
     if not norms:

@@ -12,14 +12,14 @@ from edgekd.prune.depth import drop_blocks, find_blocks, rank_blocks
 
 
 class Branch(nn.Module):
-    def __init__(self, scale: float) -> None:
+    def __init__(self, scale: float, act: nn.Module | None = None) -> None:
         super().__init__()
-        self.layer = nn.Conv2d(8, 8, 3, padding=1)
+        self.layer, self.act = nn.Conv2d(8, 8, 3, padding=1), act or nn.ReLU()
         with torch.no_grad():
             self.layer.weight.mul_(scale)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.relu(x + self.layer(x))
+        return self.act(x + self.layer(x))
 
 
 class NormLast(nn.Module):
@@ -64,6 +64,17 @@ class Net(nn.Module):
 def test_residual_blocks_are_found_and_a_plain_layer_of_equal_shapes_is_not():
     torch.manual_seed(0)
     assert find_blocks(Net().eval(), torch.zeros(2, 3, 8, 8)) == [f"blocks.{k}" for k in range(4)]
+
+
+@pytest.mark.parametrize(
+    "act", [nn.SiLU(), nn.GELU(), nn.GELU("tanh"), nn.Hardswish(), nn.ReLU6(), nn.Tanh()]
+)
+def test_an_activation_behind_the_sum_is_no_hindrance(act):
+    torch.manual_seed(0)
+    net = Net().eval()
+    net.blocks = nn.Sequential(*(Branch(1.0, act) for _ in range(3)), nn.Conv2d(8, 8, 1), nn.SiLU())
+    found = [] if isinstance(act, nn.Tanh) else [f"blocks.{k}" for k in range(3)]
+    assert find_blocks(net, torch.zeros(2, 3, 8, 8)) == found
 
 
 def test_a_norm_behind_the_sum_is_no_hindrance():
