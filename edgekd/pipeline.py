@@ -1,34 +1,29 @@
 """Run a recipe: teacher, student, stages, one deployed file per device, the report.
 
-``compress`` is the whole product in one call. Every step that finished is recorded in ``run.json``; called
-again with ``resume=True`` it goes on behind the last one.
+``compress`` is the whole product in one call. Every step that finished is recorded (``records.py``); called again
+with ``resume=True`` it goes on behind the last one.
 """
 
 from __future__ import annotations
 
 import copy
-import logging
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
-from edgekd.artifact import RunDirectory, write_json
+from edgekd.artifact import RunDirectory
 from edgekd.baselines import Baselines, write_baselines
 from edgekd.data.source import Progress
 from edgekd.deploy import deploy
 from edgekd.device import DeviceSpec
-from edgekd.evaluation import score, torch_logits
 from edgekd.limits import check_limits
-from edgekd.models.cost import measure_cost
 from edgekd.models.loaded import LoadedModel
 from edgekd.opening import open_devices, open_inputs
 from edgekd.recipe import Recipe
+from edgekd.records import Records
 from edgekd.report import Report
 from edgekd.run_report import write_run_report
 from edgekd.schedule import open_accelerator
@@ -36,11 +31,8 @@ from edgekd.stage_inputs import StageInputs
 from edgekd.stages import STAGES, Stage
 from edgekd.stages.base import StageContext
 from edgekd.stages.distill import Distill
-from edgekd.store import baked, load_logits, load_state, read_metrics, save_logits, save_stage
-from edgekd.tasks.guessing import commonest_share, guessing_doubt
+from edgekd.store import load_state, read_metrics
 from edgekd.train import network
-
-_log = logging.getLogger(__name__)
 
 
 def compress(
@@ -110,6 +102,10 @@ class _Run:
             self.run = RunDirectory.open(
                 out, recipe_yaml=recipe.to_yaml(), recipe_hash=recipe.hash(), resume=True
             )
+        self.records = Records(
+            self.run, [name for name, _ in self.stages], data=self.data, student=self.student, classes=self.classes,
+            accelerator=self.accelerator, workers=recipe.data.workers, progress=self.progress,
+        )  # fmt: skip
 
     def _context(self, name: str, stage: Stage, folder: Path) -> StageContext:
         settings = getattr(stage, "recipe", None)
@@ -141,28 +137,25 @@ class _Run:
                 self.run.finish(key, entry=facts, seconds=time.perf_counter() - begun)
             entries.append(self.run.state["stages"][key]["entry"])
         report = write_run_report(
-            self.run, self.recipe, self.data, self.stages_facts(), entries, device=str(self.accelerator.device),
+            self.run, self.recipe, self.data, self.records.facts(), entries, device=str(self.accelerator.device),
             teacher=self.teacher, student=self.student,
         )  # fmt: skip
         check_limits(report, self.recipe.limits, self.out)
         return report
 
-    def stages_facts(self) -> list[dict[str, Any]]:
-        return [read_metrics(self.out / "stages" / folder) for folder in self.run.state["order"]]
-
     def _train(self) -> Trained:
-        teacher_logits = self._teacher_stage()
+        teacher_logits = self.records.teacher(self.teacher)
         model = self.student.module
-        self._stage_done("student", model, {"notes": self.student.notes}, teacher_logits)
+        self.records.write("student", model, {"notes": self.student.notes}, teacher_logits)
         dense: nn.Module | None = None
         done: list[Stage] = []
         for name, stage in self.stages:
             if dense is None and not isinstance(stage, Distill):
                 dense = copy.deepcopy(model)
-            folder = self._folder(name)
+            folder = self.records.folder(name)
             context = self._context(name, stage, folder)
             if self.run.is_done(name):
-                self._drop_checkpoint(folder)  # a kill may have come between the two
+                self.records.drop_checkpoint(folder)  # a kill may have come between the two
                 model = stage.attach(model.cpu(), read_metrics(folder)["facts"], context)
                 load_state(folder, model)
             else:
@@ -185,73 +178,10 @@ class _Run:
         stage.ensures(outcome.model)
         facts = {"facts": outcome.facts, "history": outcome.history, "notes": outcome.notes,
                  "seconds": time.perf_counter() - begun}  # fmt: skip
-        self._stage_done(name, outcome.model, facts, teacher_logits)
-        self._drop_checkpoint(context.folder)
+        self.records.write(name, outcome.model, facts, teacher_logits)
+        self.records.drop_checkpoint(context.folder)
         self.accelerator.wait_for_everyone()
         return outcome.model
-
-    def _drop_checkpoint(self, folder: Path) -> None:
-        if self.main:
-            (folder / "checkpoint.pt").unlink(missing_ok=True)
-            for step in folder.glob("step-*"):
-                shutil.rmtree(step)
-
-    def _folder(self, name: str) -> Path:
-        names = ["teacher", "student", *(stage for stage, _ in self.stages)]
-        return self.run.stage_dir(names.index(name), name)
-
-    def _teacher_stage(self) -> np.ndarray | None:
-        if self.teacher is None:
-            return None
-        logits_file = self._folder("teacher") / "test_logits.safetensors"
-        if self.main and not self.run.is_done("teacher"):
-            begun = time.perf_counter()
-            module = self.teacher.module.to(self.accelerator.device)
-            logits = torch_logits(
-                module, self.data.test, self.teacher.preprocess, self.accelerator.device,
-                what="evaluate teacher", workers=self.recipe.data.workers, progress=self.progress,
-            )  # fmt: skip
-            save_logits(logits_file, logits)
-            metrics = score(logits, self.data.test, logits)
-            self._record("teacher", self.teacher.module, metrics,
-                         {"notes": self.teacher.notes, "seconds": time.perf_counter() - begun})  # fmt: skip
-            labels = self.data.test.labels
-            doubt = guessing_doubt("the teacher", metrics.get("top1"), commonest_share(labels), len(labels))
-            if doubt is not None and self.teacher.weights != "random":
-                _log.warning(doubt)
-        self.accelerator.wait_for_everyone()
-        return load_logits(logits_file).numpy() if self.main else None
-
-    def _stage_done(
-        self, name: str, model: nn.Module, facts: dict[str, Any], teacher_logits: np.ndarray | None
-    ) -> None:
-        """Evaluate on the test split, write the stage's folder, and only then call it done."""
-        if self.main and not self.run.is_done(name):
-            begun = time.perf_counter()
-            logits = torch_logits(
-                model.to(self.accelerator.device), self.data.test, self.student.preprocess, self.accelerator.device,
-                what=f"evaluate {name}", workers=self.recipe.data.workers, progress=self.progress,
-            )  # fmt: skip
-            seconds = facts.pop("seconds", time.perf_counter() - begun)
-            self._record(
-                name, model, score(logits, self.data.test, teacher_logits), {**facts, "seconds": seconds}
-            )
-        self.accelerator.wait_for_everyone()
-
-    def _record(self, name: str, model: nn.Module, metrics: dict[str, Any], facts: dict[str, Any]) -> None:
-        folder = self._folder(name)
-        cost = measure_cost(baked(model), torch.from_numpy(self.student.preprocess.example(1)))
-        content = {"name": name, "metrics": metrics, "params": cost.params, "nonzero_params": cost.nonzero_params,
-                   "macs": cost.macs, **facts}  # fmt: skip
-        source = self.teacher if name == "teacher" and self.teacher is not None else self.student
-        if source.weights == "onnx":
-            write_json(folder / "metrics.json", content)
-        else:
-            save_stage(folder, model, content, student=source, classes=self.classes)
-        order = self.run.state.setdefault("order", [])
-        if folder.name not in order:
-            order.append(folder.name)
-        self.run.finish(name)
 
     def _baselines(self, trained: Trained) -> Baselines:
         return write_baselines(
