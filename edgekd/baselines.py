@@ -3,7 +3,8 @@ and the teacher."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import filecmp
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,30 @@ from edgekd.data.source import Dataset, Progress
 from edgekd.evaluation import onnx_logits, score
 from edgekd.export.write import compressed_size, export_float
 from edgekd.models.loaded import LoadedModel
+from edgekd.preprocess_text import AnyPreprocess
 
 STUDENT_FP32, TEACHER_FP32 = "student fp32", "teacher fp32"
 
 
 @dataclass
 class Baselines:
-    """The fp32 files that every deployed file is compared with; ``teacher`` is None without a teacher."""
+    """The fp32 files that every deployed file is compared with; ``teacher`` is None without a teacher.
+
+    Attributes:
+        same: both files are equal to the byte: what holds of one is not asked of the other again.
+    """
 
     student: Path
     teacher: Path | None
     metrics: dict[str, dict[str, Any]]
+    same: bool = False
+    _compressed: dict[Path, int] = field(default_factory=dict)
+
+    def compressed_bytes(self, path: Path) -> int:
+        path = self.student if self.same else path
+        if path not in self._compressed:
+            self._compressed[path] = compressed_size(path)
+        return self._compressed[path]
 
 
 def write_baselines(
@@ -60,15 +74,19 @@ def write_baselines(
                 opset=opset,
                 metadata={"preprocess": teacher.preprocess.model_dump_json()},
             )
-    metrics = {}
-    for label, file, preprocess in (
-        (STUDENT_FP32, student_file, student.preprocess),
-        (TEACHER_FP32, teacher_file, teacher.preprocess if teacher else student.preprocess),
-    ):
-        if file is not None:
-            logits = onnx_logits(file, data.test, preprocess, what=f"evaluate {label}", progress=progress)
-            metrics[label] = score(logits, data.test, teacher_logits)
-    return Baselines(student_file, teacher_file, metrics)
+
+    def judged(label: str, file: Path, preprocess: AnyPreprocess) -> dict[str, Any]:
+        logits = onnx_logits(file, data.test, preprocess, what=f"evaluate {label}", progress=progress)
+        return score(logits, data.test, teacher_logits)
+
+    metrics = {STUDENT_FP32: judged(STUDENT_FP32, student_file, student.preprocess)}
+    if teacher is None or teacher_file is None:
+        return Baselines(student_file, None, metrics)
+    same = filecmp.cmp(student_file, teacher_file, shallow=False) and teacher.preprocess == student.preprocess
+    metrics[TEACHER_FP32] = (
+        metrics[STUDENT_FP32] if same else judged(TEACHER_FP32, teacher_file, teacher.preprocess)
+    )
+    return Baselines(student_file, teacher_file, metrics, same)
 
 
 def baseline_facts(baselines: Baselines, out: Path) -> dict[str, Any]:
@@ -76,7 +94,7 @@ def baseline_facts(baselines: Baselines, out: Path) -> dict[str, Any]:
 
     def facts(path: Path, label: str) -> dict[str, Any]:
         name = str(path.relative_to(out)) if path.is_relative_to(out) else path.name
-        return {"file": name, "size_bytes": path.stat().st_size, "compressed_bytes": compressed_size(path),
+        return {"file": name, "size_bytes": path.stat().st_size, "compressed_bytes": baselines.compressed_bytes(path),
                 "metrics": baselines.metrics[label], "latency": []}  # fmt: skip
 
     entry = facts(baselines.student, STUDENT_FP32)

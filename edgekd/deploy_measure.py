@@ -28,8 +28,9 @@ def measure_deployed(
         estimate_deployed(entry, path, baselines, recipe, spec)
         return
     models = {DEPLOYED: path, STUDENT_FP32: baselines.student}
-    if baselines.teacher is not None:
+    if baselines.teacher is not None and not baselines.same:
         models[TEACHER_FP32] = baselines.teacher
+    teacher = STUDENT_FP32 if baselines.same else TEACHER_FP32
     settings = recipe.profile
 
     def advance(done: int, total: int, label: str) -> None:
@@ -44,8 +45,10 @@ def measure_deployed(
         )  # fmt: skip
         entry["latency"].append(found.reports[DEPLOYED].to_json())
         entry["baseline"]["latency"].append(found.reports[STUDENT_FP32].to_json())
-        if TEACHER_FP32 in found.reports:
-            entry["baseline"]["teacher"]["latency"].append(found.reports[TEACHER_FP32].to_json())
+        if teacher in found.reports and baselines.teacher is not None:
+            entry["baseline"]["teacher"]["latency"].append(found.reports[teacher].to_json())
+            if position == 0:
+                entry["speedup_vs_teacher"] = found.ratio(teacher, DEPLOYED).value
         if position == 0:
             _speedups(entry, found, threads)
     costs = profile_operators(path, threads=settings.threads[0])
@@ -56,8 +59,6 @@ def _speedups(entry: dict[str, Any], found: Measurement, threads: int) -> None:
     against_student = found.ratio(STUDENT_FP32, DEPLOYED)
     entry["speedup_vs_student_fp32"] = against_student.value
     entry["speedup_interval"] = [against_student.low, against_student.high]
-    if TEACHER_FP32 in found.reports:
-        entry["speedup_vs_teacher"] = found.ratio(TEACHER_FP32, DEPLOYED).value
     as_fast = entry["quantization"] is None and against_student.high >= 1  # float against float: noise
     if against_student.value < 1 and not as_fast:
         entry["warnings"].insert(

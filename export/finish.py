@@ -131,8 +131,8 @@ def describe(path: Path, opset: int, notes: list[str]) -> ExportedFile:
 
 
 def compressed_size(path: Path) -> int:
-    """Bytes of the file under xz (fastest preset, so that large float files take seconds)."""
-    compressor, total = lzma.LZMACompressor(preset=1), 0
+    """Bytes of the file under xz (preset 0: on weights as small as 1, in two thirds of the time)."""
+    compressor, total = lzma.LZMACompressor(preset=0), 0
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
             total += len(compressor.compress(block))

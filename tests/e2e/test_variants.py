@@ -46,6 +46,10 @@ def test_the_teacher_itself_quantized(compressed):
     assert entry["metrics"]["top1"] > teacher["metrics"]["top1"] - 0.03
     assert entry["sparsity"] is None and entry["quantization"]["coverage"] == 1.0
     assert entry["size_bytes"] < 0.5 * entry["baseline"]["size_bytes"]
+    # Both fp32 files are the same one, which is evaluated and measured once.
+    own, teachers = entry["baseline"], entry["baseline"]["teacher"]
+    assert all(own[key] == teachers[key] for key in ("latency", "metrics", "size_bytes", "compressed_bytes"))
+    assert entry["speedup_vs_teacher"] == entry["speedup_vs_student_fp32"] and own["file"] != teachers["file"]
 
 
 def test_distillation_alone_deploys_fp32(compressed, tmp_path):

@@ -119,3 +119,15 @@ def test_attention_in_float_is_told_beside_the_coverage(document: dict[str, Any]
     document["deploy"][0]["quantization"] |= {"float_products": 24, "mac_coverage": 0.9712}
     text = render_markdown(Report.model_validate(document))
     assert "24 products of activations in float" in text and "97.12% of convolutions" in text
+
+
+def test_what_a_measurement_says_is_told_once(tried: dict[str, Any]) -> None:
+    """A teacher whose fp32 file is the student's has the student's rows."""
+    report = Report.model_validate(tried)
+    entry = next(entry for entry in report.deploy if entry.baseline.teacher and entry.baseline.latency)
+    row = entry.baseline.latency[0].model_copy(update={"warnings": ("it was hot",)})
+    entry.baseline.latency[:] = [row]
+    entry.baseline.teacher.latency[:] = [row.model_copy()]
+    assert sum("it was hot" in line for line in all_warnings(report)) == 1
+    entry.baseline.teacher.latency[:] = [row.model_copy(update={"p50_ms": 9.9})]
+    assert sum("it was hot" in line for line in all_warnings(report)) == 2
