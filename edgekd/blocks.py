@@ -23,6 +23,15 @@ class BlockCost:
     fp32_us: float
 
 
+@dataclass(frozen=True)
+class _Path:
+    us: float
+    blocks: tuple[BlockCost, ...] = ()
+
+    def plus(self, us: float, *blocks: BlockCost) -> _Path:
+        return _Path(self.us + us, (*self.blocks, *blocks))
+
+
 def block_of(layer: str) -> str:
     """The repeated part of the network that ``layer`` stands in: its path up to the last number."""
     parts = layer.split(".")
@@ -44,6 +53,25 @@ def compare_blocks(
     blocks = list(dict.fromkeys(block_of(layer) for layer in layers))
     one, other = _sums(int8, blocks), _sums(fp32, blocks)
     return [BlockCost(name, one[name], other[name]) for name in blocks if one[name] and other[name]]
+
+
+def float_runs(costs: Sequence[BlockCost], change_us: float) -> list[BlockCost]:
+    """The blocks to compute in float so that all blocks and the changes of type between them take least.
+
+    A shortest path through two states a block, so what follows a block is weighed with it: one that is a little
+    faster in integers stays in float between two that are not.
+
+    Args:
+        costs: in order of execution.
+        change_us: what one change between integers and float takes.
+    """
+    integers = floating = _Path(0.0)
+    for cost in costs:
+        integers, floating = (
+            min(integers, floating.plus(change_us), key=lambda path: path.us).plus(cost.int8_us),
+            min(floating, integers.plus(change_us), key=lambda path: path.us).plus(cost.fp32_us, cost),
+        )
+    return list(min(integers, floating, key=lambda path: path.us).blocks)
 
 
 def layer_costs(costs: Iterable[OperatorCost]) -> dict[str, float]:

@@ -3,24 +3,24 @@ profiler, block by block and convolution by convolution."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from edgekd.blocks import BlockCost, block_of, compare_blocks, layer_costs
+from edgekd.blocks import BlockCost, block_of, compare_blocks, float_runs, layer_costs
 from edgekd.models.calls import record_calls
 from edgekd.profiles import OperatorCost
 from edgekd.quant.islands import cheaper_alone
 from edgekd.quant.partial import float_twin
 from edgekd.quant.qat import QuantizedModel
 
-# Single convolutions in float, whole blocks, either, or either with every block that is slower at all.
+# Single convolutions in float, runs of blocks, either, or single ones with every block that is slower at all.
 LAYERS, BLOCKS, BOTH, MOST = "mixed-layers", "mixed", "mixed-both", "mixed-most"
-# A block goes back to float when its integers take this much longer than float: less is within the noise of
-# the runtime's profiler, and float weights cost four times the bytes. Neighbours within it save conversions
-# where they follow, so they are tried too.
-SLOWER_BLOCK = 1.15
+# What a change between integers and float takes between two blocks, as a share of the network's time in integers:
+# a conversion of a middling tensor. It also stands for the noise of the runtime's profiler, within which a
+# block that seems slower need not be.
+CHANGE = 0.01
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ def mixtures(
         int8, fp32: the runtime's profile of the two files of ``model``, or an estimate of it.
         alone: single convolutions too; what they cost on the way to float and back was measured on x86.
     """
-    slower = slow_blocks(int8, fp32, layers)
-    slow = {name: cost for name, cost in slower.items() if cost.int8_us > SLOWER_BLOCK * cost.fp32_us}
+    costs = compare_blocks(int8, fp32, layers)
+    slow = float_runs(costs, CHANGE * sum(cost.int8_us for cost in costs))
+    slower = [cost for cost in costs if cost.int8_us > cost.fp32_us]
     blocks, most = _reasons(slow, layers), _reasons(slower, layers)
     single = {
         layer: f"it takes {one:.0f} us in integers, {other:.0f} us in float and on the way there and back"
@@ -62,30 +63,29 @@ def mixtures(
     found: list[Mixture] = []
     for mixture in (
         Mixture(LAYERS, single),
-        Mixture(BLOCKS, blocks, tuple(slow)),
-        Mixture(BOTH, {**single, **blocks}, tuple(slow)),
-        Mixture(MOST, {**single, **most}, tuple(slower)),
+        Mixture(BLOCKS, blocks, _names(slow)),
+        Mixture(BOTH, {**single, **blocks}, _names(slow)),
+        Mixture(MOST, {**single, **most}, _names(slower)),
     ):
         if mixture.reasons and all(mixture.reasons.keys() != other.reasons.keys() for other in found):
             found.append(mixture)
     return sorted(found, key=lambda mixture: len(mixture.reasons))
 
 
-def slow_blocks(
-    int8: Sequence[OperatorCost], fp32: Sequence[OperatorCost], layers: list[str]
-) -> dict[str, BlockCost]:
-    """Blocks whose integers take longer than float, by however little."""
-    return {
-        block.name: block for block in compare_blocks(int8, fp32, layers) if block.int8_us > block.fp32_us
-    }
+def _names(blocks: Sequence[BlockCost]) -> tuple[str, ...]:
+    return tuple(block.name for block in blocks)
 
 
-def _reasons(slow: Mapping[str, BlockCost], layers: list[str]) -> dict[str, str]:
-    return {
-        layer: f"its block takes {slow[name].int8_us:.0f} us in integers, {slow[name].fp32_us:.0f} us in float"
-        for layer in layers
-        if (name := block_of(layer)) in slow
-    }
+def _reasons(blocks: Sequence[BlockCost], layers: list[str]) -> dict[str, str]:
+    known = {block.name: block for block in blocks}
+    return {layer: _reason(known[name]) for layer in layers if (name := block_of(layer)) in known}
+
+
+def _reason(block: BlockCost) -> str:
+    times = f"{block.int8_us:.0f} us in integers, {block.fp32_us:.0f} us in float"
+    if block.int8_us > block.fp32_us:
+        return f"its block takes {times}"
+    return f"its block takes {times} and stands beside blocks that float is faster in"
 
 
 def slow_layers(

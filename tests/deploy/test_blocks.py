@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
+import numpy as np
 import pytest
 
-from edgekd.blocks import block_of, compare_blocks
+from edgekd.blocks import BlockCost, block_of, compare_blocks, float_runs
 from edgekd.profiles import OperatorCost
 
 
@@ -44,3 +47,19 @@ def test_operators_without_a_name_count_for_the_block_before_them() -> None:
     stem, block = compare_blocks(int8, fp32, ["stem", "blocks.1.conv", "head"])
     assert (stem.name, stem.int8_us, stem.fp32_us) == ("stem", 8.0, 20.0)
     assert (block.name, block.int8_us, block.fp32_us) == ("blocks.1", 17.0, 6.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_runs_are_the_cheapest_of_all_choices(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    costs = [BlockCost(str(k), *rng.uniform(1, 9, 2)) for k in range(8)]
+
+    def total(in_float: tuple[bool, ...], change: float) -> float:
+        times = (
+            cost.fp32_us if chosen else cost.int8_us for cost, chosen in zip(costs, in_float, strict=True)
+        )
+        return sum(times) + change * sum(a != b for a, b in itertools.pairwise(in_float))
+
+    for change in (0.0, 1.5, 100.0):
+        best = min(itertools.product((False, True), repeat=8), key=lambda choice: total(choice, change))
+        assert float_runs(costs, change) == [cost for cost, chosen in zip(costs, best, strict=True) if chosen]

@@ -192,8 +192,8 @@ def test_blocks_that_lose_go_back_to_float(
     import edgekd.mixtures as room
     from edgekd.blocks import BlockCost
 
-    slow = {f"blocks.{k}": BlockCost(f"blocks.{k}", 50.0, 20.0) for k in (0, 2)}
-    monkeypatch.setattr(room, "slow_blocks", lambda *args, **kwargs: slow)
+    slow = [BlockCost(f"blocks.{k}", 50.0, 20.0) for k in (0, 2)]
+    monkeypatch.setattr(room, "compare_blocks", lambda *args, **kwargs: slow)
     example = torch.zeros(2, 3, 16, 16)
     file = export_quantized(trained, example, tmp_path / "m.onnx", opset=17)
     found = write_variants(
