@@ -9,11 +9,12 @@ import numpy as np
 
 from edgekd.profiles.estimation.core_kinds import CoreKind
 from edgekd.profiles.estimation.hardware import CpuCluster, Hardware
+from edgekd.profiles.estimation.memory import add_memory
 from edgekd.profiles.estimation.op_table import FREE, PRODUCTS, Floats, Ints, OpTable
 from edgekd.profiles.estimation.operators import FAMILIES
 from edgekd.profiles.estimation.runtimes import RuntimeKind, precisions
 from edgekd.profiles.estimation.sharing import DISPATCH, add_overheads, threads_of
-from edgekd.profiles.estimation.terms import COMPUTE, MEMORY, OVERHEAD, Feature, Terms, spread
+from edgekd.profiles.estimation.terms import COMPUTE, OVERHEAD, Feature, Terms, spread
 
 # A vector unit loads about 16 bytes a cycle.
 _VECTOR_BYTES = 16.0
@@ -99,7 +100,7 @@ def cpu_terms(
                     some = ops[(used[ops] == count) & ((table.family[ops] == _GROUPED) == grouped)]
                     _family_terms(terms, table, some, family, kind, crews(int(count)), runtime)
     storage = np.asarray([_BYTES[str(kind)] for kind in kinds])
-    _memory(terms, table, storage, crew, runtime, precision)
+    add_memory(terms, table, storage, crew, runtime)
     peaks = np.asarray([peak_per_cycle(crew.kind, str(kind)) for kind in kinds])
     cycles = 2 * table.macs / peaks + (table.inputs + table.outputs) * storage / _VECTOR_BYTES
     add_overheads(
@@ -158,32 +159,6 @@ def _family_terms(
     if grouped:
         features = spread("groups", runtime.chain, style)
         terms.add(ops, OVERHEAD, table.groups[ops] * DISPATCH / crew.ghz / 10, features)
-
-
-def _memory(
-    terms: Terms, table: OpTable, storage: Floats, crew: Crew, runtime: RuntimeKind, precision: str
-) -> None:
-    """What does not stay in the cache: weights of a whole network, activations of one operator."""
-    ops = np.arange(table.size)
-    cache = crew.cache_kib * 1024
-    weights = table.weights * storage
-    moved = (table.inputs + table.outputs) * storage
-    moved[np.isin(table.family, [FAMILIES.index(name) for name in FREE])] = 0
-    stays = _stays(np.asarray((weights * table.count).sum()), cache)
-    rate = crew.bandwidth * 1e9
-    style = crew.kind.style
-    terms.add(ops, MEMORY, weights * (1 - stays) / rate, spread("memory/weights", runtime.chain, style))
-    terms.add(
-        ops,
-        MEMORY,
-        moved * (1 - _stays(moved, cache)) / rate,
-        spread("memory/activations", runtime.chain, style),
-    )
-
-
-def _stays(size: Floats, cache: float) -> Floats:
-    """Of data that is used again after ``size`` bytes of other data, the share that a cache still has."""
-    return np.asarray(1 / (1 + (size / cache) ** 2))
 
 
 def peak_per_cycle(kind: CoreKind, precision: str) -> float:

@@ -28,6 +28,7 @@ class RuntimeKind:
     fp16: computes in fp16 where the cores can; otherwise fp16 is storage.
     static: deals work out in equal parts, whatever the cores.
     grain: multiply-accumulates (or elements moved) for each further thread; 0: all threads, whatever there is to do.
+    half_weights: families whose floating-point weights are stored in fp16 on cores that convert them as they load.
     public: one of the names that users give; others are builds whose rows were published.
     """
 
@@ -38,6 +39,7 @@ class RuntimeKind:
     static: bool = False
     grain: int = 0
     gpu: bool = False
+    half_weights: frozenset[str] = frozenset()
     public: bool = False
 
 
@@ -51,7 +53,16 @@ _EVERY = frozenset(FAMILIES)
 _KINDS = (
     # 64 x 1024: MLAS_SGEMM_THREAD_COMPLEXITY in github microsoft/onnxruntime onnxruntime/core/mlas/lib/mlasi.h
     RuntimeKind("onnxruntime", ("onnxruntime",), _ORT, grain=65536, public=True),
-    RuntimeKind("ncnn", ("ncnn",), _families(_WEIGHTED), fp16=True, static=True, public=True),
+    # create_pipeline_fp16s in github Tencent/ncnn src/layer/{x86,arm}/innerproduct_*.cpp@a4d2ea1d
+    RuntimeKind(
+        "ncnn",
+        ("ncnn",),
+        _families(_WEIGHTED),
+        fp16=True,
+        static=True,
+        half_weights=_families("gemm"),
+        public=True,
+    ),
     # Of the builds that were published, ruy's lies in the middle: what to expect of "TFLite" without a build.
     RuntimeKind("tflite", ("tflite", "tflite-ruy"), _TFLITE, public=True),
     RuntimeKind("tflite-unstated", ("tflite",), _TFLITE),
