@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 
 from edgekd.models.bake import stored_weight
 from edgekd.quant.fake_quant import WeightFakeQuant
-from edgekd.quant.listening import see_inputs
+from edgekd.quant.listening import see_calls
 from edgekd.quant.partial import quantized_layers
 from edgekd.quant.phases import borrowed
 from edgekd.quant.qat import QuantizedModel
@@ -117,28 +118,33 @@ def _second_moments(
     """By layer ``(groups, in, in)``; of evenly spaced positions, twice as many as there are inputs."""
     sums: dict[str, Tensor] = {}
 
-    def add(name: str, layer: nn.Module, x: Tensor) -> None:
+    def add(name: str, x: Tensor, weight: Tensor, *call: Any, **settings: Any) -> None:
         with torch._C.DisableTorchFunction():  # what is computed here is no call of the network
-            read = _columns(layer, x.float())
+            read = _columns(x.detach().float(), weight, *call, **settings)
             most = -(-max(2 * read.shape[1], 2048) // len(batches))
             if read.shape[2] > most:
                 read = read[:, :, torch.linspace(0, read.shape[2] - 1, most).long()]
             product = read @ read.mT
             sums[name] = sums[name] + product if name in sums else product
 
-    see_inputs(
-        model.model, batches, {name: partial(add, name, model.model.get_submodule(name)) for name in names}
-    )
+    see_calls(model.model, batches, {name: partial(add, name) for name in names})
     return sums
 
 
-def _columns(layer: nn.Module, x: Tensor) -> Tensor:
-    """What one output position reads, ``(groups, in, positions)``."""
-    if not isinstance(layer, nn.Conv2d):
+def _columns(
+    x: Tensor,
+    weight: Tensor,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """What one output position reads, ``(groups, in, positions)``; arguments as of ``conv2d`` or ``linear``."""
+    if weight.dim() == 2:
         return x.reshape(1, -1, x.shape[-1]).mT
-    assert not isinstance(layer.padding, str)
-    patches = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
-    return patches.transpose(0, 1).reshape(layer.groups, patches.shape[1] // layer.groups, -1)
+    patches = F.unfold(x, weight.shape[2:], dilation, padding, stride)
+    return patches.transpose(0, 1).reshape(groups, patches.shape[1] // groups, -1)
 
 
 def _portions(model: QuantizedModel) -> Iterator[list[str]]:

@@ -116,6 +116,38 @@ def test_every_kind_of_layer_answers_closer_to_itself_in_float(net: QuantizedMod
     assert (net.model.grouped.weight[~Mask()(torch.ones(16, 4, 3, 3)).bool()] == 0).all()
 
 
+class Same(nn.Conv2d):
+    """Pads in its own way, as TensorFlow's SAME."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(
+            nn.functional.pad(x, (2, 2, 2, 2)), self.weight, self.bias, self.stride, groups=self.groups
+        )
+
+
+@pytest.mark.parametrize("kind", ["same", "circular"])
+def test_a_layer_that_pads_by_itself_is_seen_as_it_computes(images: Tensor, kind: str) -> None:
+    """Four pixels and a kernel of five: without the padding there is nothing to see."""
+    found = []
+    small = images[:, :, ::2, ::2]
+    for padded in (False, True):
+        torch.manual_seed(0)
+        if kind == "same":
+            layer = Same(1, 8, 5) if padded else nn.Conv2d(1, 8, 5, padding=2)
+            x = small
+        else:
+            layer = nn.Conv2d(
+                1, 8, 5, padding=2 if padded else 0, padding_mode="circular" if padded else "zeros"
+            )
+            x = small if padded else nn.functional.pad(small, (2, 2, 2, 2), mode="circular")
+        inner = nn.Sequential(layer, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
+        model = prepare_qat(inner, x[:2], get_scheme("u8s8"), weight_bits=4).eval()
+        model.calibrate([x])
+        found.append(solved_weights(model, [x]))
+    for name in ("0", "4"):
+        assert torch.allclose(found[0][name], found[1][name], atol=1e-6), name
+
+
 @torch.no_grad()
 def test_solving_changes_nothing(net: QuantizedModel, images: Tensor) -> None:
     before = net(images)
