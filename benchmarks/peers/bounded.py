@@ -41,14 +41,18 @@ class Ended:
 
 
 def run_bounded(
-    command: Sequence[str], *, timeout_s: float, environ: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    timeout_s: float,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> Ended:
-    """Run ``command`` niced, without input; it and all its children are gone when this returns."""
+    """Run ``command`` niced, without input, in ``folder``; it and all its children are gone when this returns."""
     start = time.monotonic()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-            env=None if environ is None else dict(environ), preexec_fn=lambda: os.nice(10),
+            env=None if environ is None else dict(environ), cwd=folder, preexec_fn=lambda: os.nice(10),
         )  # fmt: skip
         code: int | None
         try:

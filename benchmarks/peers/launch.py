@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from benchmarks.peers.bounded import one_line, run_bounded
 from benchmarks.peers.catalogue import Catalogue, Peer
@@ -32,9 +33,11 @@ def quantize(
     file = job / MODEL_FILES[peer.runtime]
     for old in (*job.glob(f"{file.name}*"), job / "result.json"):
         old.unlink(missing_ok=True)
-    ended = run_bounded(
-        [str(python), str(script), str(job)], timeout_s=timeout_s, environ=clean_environ(threads)
-    )
+    command = [str(path.absolute()) for path in (python, script, job)]
+    with TemporaryDirectory() as scratch:  # some leave files wherever they are started
+        ended = run_bounded(
+            command, timeout_s=timeout_s, environ=clean_environ(threads), folder=Path(scratch)
+        )
     reason = ended.reason(timeout_s)
     if reason is not None:
         (job / "log.txt").write_text(ended.output, encoding="utf-8")

@@ -25,7 +25,7 @@ MODEL = "test_resnet"  # timm's smallest: 0.5 M parameters at 160 px
 RESULT = '{"seconds": 1.5, "peak_memory_bytes": 1000, "notes": ["a note"]}'
 HEAD = "import pathlib, shutil, sys, time\njob = pathlib.Path(sys.argv[1])\n"
 SCRIPTS = {
-    "edgekd": "shutil.copy(job / 'fp32.onnx', job / 'model.onnx')\n",
+    "edgekd": "shutil.copy(job / 'fp32.onnx', job / 'model.onnx')\npathlib.Path('litter.data').touch()\n",
     "failing": "raise ValueError('no pattern for /usr/lib/python3/models/net.py')\n",
     "hanging": "import subprocess\nsubprocess.Popen(['sleep', '60'])\ntime.sleep(60)\n",
     "silent": "",
@@ -56,6 +56,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
     catalogue = Catalogue(constraints=[], environments=environments, peers=peers, scripts=scripts)
     subject = prepare_subject(MODEL, folder / MODEL, open_photos(None), calibration=4, comparison=6, seed=0)
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
         patch.setenv("EDGEKD_CACHE", str(folder / "cache"))
         patch.setattr(environment, "run_bounded", no_network)
         options = Options(out=folder, calibration=4, comparison=6, rounds=2, runs=3, timeout_s=20)
@@ -63,6 +64,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
         found = compare_one(subject, quick, catalogue, options)
         short = Options(out=folder, rounds=2, runs=3, timeout_s=2)
         found += compare_one(subject, {"hanging": peers["hanging"]}, catalogue, short)
+    assert not list(folder.rglob("litter.data")), "a peer's scratch files go with it"
     return {row.peer: row for row in found}
 
 
