@@ -178,7 +178,7 @@ class ChannelClasses:
         starts, stops, axes = (self.graph.constant(name) for name in node.input[1:4])
         steps = self.graph.constant(node.input[4]) if len(node.input) > 4 else np.ones(1)
         shape = self.shapes.get(node.input[0])
-        if starts is None or stops is None or axes is None or steps is None or not shape:
+        if starts is None or stops is None or axes is None or steps is None or not shape or len(shape) < 2:
             return None
         if axes.tolist() not in ([1], [1 - len(shape)]) or steps.tolist() != [1]:
             return None

@@ -21,11 +21,12 @@ from edgekd.models.reparametrize import merge_branches
 def fold_batch_norms(module: nn.Module, example: Tensor) -> list[str]:
     """Fold every batch norm into the convolution or linear layer whose output it alone reads.
 
-    Parallel branches are merged first (:func:`edgekd.models.reparametrize.merge_branches`).
+    Parallel branches are merged first, and standardised weights stored
+    (:func:`edgekd.models.reparametrize.merge_branches`).
     A batch norm without such a layer (before the convolution, after an add) becomes a depthwise 1x1
     convolution, so that it too runs in integers. A weight under a mask parametrization is folded in its
     original tensor: the fold scales whole output channels, so the mask stays true. Left as they are: layers
-    whose weight is shared, runs twice or is computed in ``forward`` (weight standardisation).
+    whose weight is shared, runs twice or is computed from what they read.
 
     Args:
         module: changed in place; the function it computes in eval mode stays the same.

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
+from edgekd.models.computed_weights import bake_computed_weights
+
 METHODS = ("reparameterize", "switch_to_deploy", "fuse")
 _MERGED = "_edgekd_merged"
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear, _BatchNorm)
@@ -24,7 +26,10 @@ _TOLERANCE = 1e-3  # of the largest output: sums in another order
 
 
 def reparametrize(module: nn.Module, example: Tensor) -> list[str]:
-    """:func:`merge_branches`, remembered: a saved model is rebuilt with its branches merged from the start."""
+    """:func:`merge_branches`, remembered: a saved model is rebuilt with its branches merged from the start.
+
+    Weights that are computed at every call are stored (:func:`bake_computed_weights`), which counts as merged.
+    """
     merged = merge_branches(module, example)
     if merged:
         setattr(module, _MERGED, True)
@@ -47,8 +52,9 @@ def merge_branches(module: nn.Module, example: Tensor) -> list[str]:
         example: one batch that ``module`` takes.
 
     Returns:
-        The names of the merged submodules.
+        The names of the merged submodules, those before them whose computed weight was stored.
     """
+    baked = bake_computed_weights(module, example)
     training, mode = {child: child.training for child in module.modules()}, module.training
     module.eval()
     merged: list[str] = []
@@ -65,7 +71,7 @@ def merge_branches(module: nn.Module, example: Tensor) -> list[str]:
             merged.append(path)
     for child in module.modules():
         child.training = training.get(child, mode)
-    return merged
+    return baked + merged
 
 
 def _outermost(module: nn.Module, done: set[str]) -> list[str]:

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgekd.models.bake import stored_weight
+from edgekd.models.layer_calls import see_calls
 from edgekd.quant.fake_quant import WeightFakeQuant
-from edgekd.quant.listening import see_calls
 from edgekd.quant.partial import quantized_layers
 from edgekd.quant.phases import borrowed
 from edgekd.quant.qat import QuantizedModel

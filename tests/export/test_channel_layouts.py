@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgekd.export.channels import ChannelClasses
 from edgekd.export.coverage import check_coverage
 from edgekd.export.weights import load_onnx, stored_weights
 from edgekd.export.write import export_quantized
@@ -137,3 +138,18 @@ def test_an_arm_file_is_padded_for_arm(tmp_path: Path) -> None:
     file = export_quantized(model, x, tmp_path / "q.onnx", opset=17, kernels="arm")
     assert groups(file.path) == [24], "a multiple of 8 is enough"
     assert next(iter(stored_weights(load_onnx(file.path)))).values.shape == (16, 3, 3, 3)
+
+
+def test_a_slice_of_sizes_is_none_of_channels() -> None:
+    """Networks that compute their sizes in the graph cut the vector of sizes, which has no second dimension."""
+    ends = [
+        onnx.numpy_helper.from_array(np.array([value]), name)
+        for name, value in (("a", 2), ("b", 4), ("d", 0))
+    ]
+    make = onnx.helper.make_node
+    nodes = [make("Shape", ["x"], ["sizes"]), make("Slice", ["sizes", "a", "b", "d"], ["y"])]
+    inputs = [onnx.helper.make_tensor_value_info("x", 1, [1, 3, 8, 8])]
+    outputs = [onnx.helper.make_tensor_value_info("y", 7, [2])]
+    proto = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", inputs, outputs, ends))
+    classes = ChannelClasses(proto)
+    assert classes.shapes["sizes"] == [4] and classes.kept_channels(proto.graph.node[1]) is None

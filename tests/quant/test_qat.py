@@ -130,11 +130,12 @@ def test_an_exclusion_that_matches_nothing_is_refused_with_the_nearest_name() ->
 
 
 def test_a_weight_that_forward_computes_stays_float_with_the_reason() -> None:
-    ensure_torchvision_ops()
-    from timm.layers import StdConv2d
+    class Dynamic(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.conv2d(x, self.weight * x.mean(), self.bias)
 
     model = prepare_qat(
-        nn.Sequential(StdConv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1)),
+        nn.Sequential(Dynamic(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1)),
         torch.randn(2, 3, 8, 8),
         SCHEMES["u8s8"],
     )
