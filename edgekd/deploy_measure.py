@@ -45,7 +45,7 @@ def measure_deployed(
         )  # fmt: skip
         entry["latency"].append(found.reports[DEPLOYED].to_json())
         entry["baseline"]["latency"].append(found.reports[STUDENT_FP32].to_json())
-        if teacher in found.reports and baselines.teacher is not None:
+        if baselines.teacher is not None:
             entry["baseline"]["teacher"]["latency"].append(found.reports[teacher].to_json())
             if position == 0:
                 entry["speedup_vs_teacher"] = found.ratio(teacher, DEPLOYED).value

@@ -53,7 +53,10 @@ class Records:
         return [read_metrics(self.run.path / "stages" / folder) for folder in self.run.state["order"]]
 
     def teacher(self, teacher: LoadedModel | None) -> np.ndarray | None:
-        """The teacher's logits on the test split, float32 ``(n, classes)``; None without a teacher."""
+        """The teacher's logits on the test split, float32 ``(n, classes)``; None without one.
+
+        Processes that write nothing know none either.
+        """
         if teacher is None:
             return None
         logits_file = self.folder("teacher") / "test_logits.safetensors"

@@ -23,6 +23,8 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.overrides import TorchFunctionMode
 
+from edgekd.models.evaluating import evaluating
+
 # torch spells one operation in many ways; these are the spellings that other rooms ask about.
 _CANONICAL = {
     "__add__": "add", "__radd__": "add", "__iadd__": "add", "add_": "add",
@@ -252,14 +254,8 @@ def record_calls(module: nn.Module, example: Tensor) -> CallGraph:
         example: ``(batch, channels, height, width)`` for an image model.
     """
     recorder = _Recorder(module, (example,))
-    training = {child: child.training for child in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad(), recorder.following(module):
-            output = module(example)
-    finally:
-        for child, mode in training.items():
-            child.training = mode
+    with evaluating(module), torch.no_grad(), recorder.following(module):
+        output = module(example)
     result = tuple(n for t in tensors_in(output) if (n := recorder.value(t)) is not None)
     return CallGraph(recorder.calls, result)
 

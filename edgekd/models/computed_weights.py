@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from edgekd.models.layer_calls import see_calls
+from edgekd.models.evaluating import evaluating
+from edgekd.models.layer_calls import listening, see_calls
 
 
 class PaddedConv2d(nn.Conv2d):
@@ -52,32 +53,21 @@ def bake_computed_weights(module: nn.Module, example: Tensor) -> list[str]:
     if not names or not example.is_floating_point():
         return []
     noise = torch.randn(example[:1].shape, generator=torch.Generator().manual_seed(0)).to(example)
-    inputs: dict[str, list[Tensor]] = {name: [] for name in names}
+    given: dict[str, list[Tensor]] = {name: [] for name in names}
     calls: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    training = {child: child.training for child in module.modules()}
-    handles = [
-        module.get_submodule(name).register_forward_pre_hook(
-            lambda layer, args, name=name: inputs[name].append(args[0])
-        )
-        for name in names
-    ]
-    try:
-        see_calls(module.eval(), [example[:1], noise], {name: partial(_note, calls[name]) for name in names})
-    finally:
-        for handle in handles:
-            handle.remove()
-        for child, mode in training.items():
-            child.training = mode
+    hooks = [(module.get_submodule(name), partial(_note_input, given[name])) for name in names]
+    with evaluating(module), listening(hooks):
+        see_calls(module, [example[:1], noise], {name: partial(_note_call, calls[name]) for name in names})
     baked = []
     for name in names:
-        layer = module.get_submodule(name)
-        assert isinstance(layer, nn.Conv2d)
-        if len(calls[name]) != 2 or len(inputs[name]) != 2:
+        if len(calls[name]) != 2 or len(given[name]) != 2:
             continue
         first, second = calls[name]
-        if not torch.equal(first["weight"], second["weight"]):
+        layer = module.get_submodule(name)
+        assert isinstance(layer, nn.Conv2d)
+        if first["weight"] is layer.weight or not torch.equal(first["weight"], second["weight"]):
             continue
-        plain = _plain(layer, inputs[name][1], **second)
+        plain = _plain(given[name][1], **second)
         if plain is not None:
             parent, _, last = name.rpartition(".")
             setattr(module.get_submodule(parent), last, plain.train(layer.training))
@@ -85,7 +75,11 @@ def bake_computed_weights(module: nn.Module, example: Tensor) -> list[str]:
     return baked
 
 
-def _note(
+def _note_input(found: list[Tensor], layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+    found.append(args[0])
+
+
+def _note_call(
     found: list[dict[str, Any]], x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1,
     padding: Any = 0, dilation: Any = 1, groups: int = 1,
 ) -> None:  # fmt: skip
@@ -93,10 +87,8 @@ def _note(
                   "dilation": dilation, "groups": groups})  # fmt: skip
 
 
-def _plain(
-    layer: nn.Conv2d, given: Tensor, *, x: Tensor, weight: Tensor, bias: Tensor | None, **call: Any
-) -> nn.Conv2d | None:
-    if weight is layer.weight or weight.shape != layer.weight.shape or isinstance(call["padding"], str):
+def _plain(given: Tensor, *, x: Tensor, weight: Tensor, bias: Tensor | None, **call: Any) -> nn.Conv2d | None:
+    if isinstance(call["padding"], str):
         return None
     high, wide = (after - before for after, before in zip(x.shape[2:], given.shape[2:], strict=True))
     sides = (wide // 2, wide - wide // 2, high // 2, high - high // 2)

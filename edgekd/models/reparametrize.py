@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from edgekd.models.computed_weights import bake_computed_weights
+from edgekd.models.evaluating import evaluating
 
 METHODS = ("reparameterize", "switch_to_deploy", "fuse")
 _MERGED = "_edgekd_merged"
@@ -54,23 +55,20 @@ def merge_branches(module: nn.Module, example: Tensor) -> list[str]:
     Returns:
         The names of the merged submodules, those before them whose computed weight was stored.
     """
-    baked = bake_computed_weights(module, example)
-    training, mode = {child: child.training for child in module.modules()}, module.training
-    module.eval()
     merged: list[str] = []
     refused: set[str] = set()
-    while candidates := _outermost(module, {*merged, *refused}):
-        seen = _answers(module, candidates, example)
-        for path in candidates:
-            replacement = _merge(module.get_submodule(path), *seen[path]) if path in seen else None
-            if replacement is None:
-                refused.add(path)
-                continue
-            parent, _, name = path.rpartition(".")
-            setattr(module.get_submodule(parent), name, replacement)
-            merged.append(path)
-    for child in module.modules():
-        child.training = training.get(child, mode)
+    with evaluating(module):
+        baked = bake_computed_weights(module, example)
+        while candidates := _outermost(module, {*merged, *refused}):
+            seen = _answers(module, candidates, example)
+            for path in candidates:
+                replacement = _merge(module.get_submodule(path), *seen[path]) if path in seen else None
+                if replacement is None:
+                    refused.add(path)
+                    continue
+                parent, _, name = path.rpartition(".")
+                setattr(module.get_submodule(parent), name, replacement)
+                merged.append(path)
     return baked + merged
 
 

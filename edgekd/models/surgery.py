@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from edgekd.errors import ModelError, fault
+from edgekd.models.evaluating import evaluating
 from edgekd.models.thin import FACTORS, PassThrough, split_layer
 
 _RECORD = "_edgekd_cuts"
@@ -122,10 +123,8 @@ def resize(
 
 def forget_caches(module: nn.Module) -> None:
     """Some attention layers keep computed biases while they are in evaluation mode: let them go."""
-    flags = {part: part.training for part in module.modules()}
-    module.train().eval()
-    for part, flag in flags.items():
-        part.training = flag
+    with evaluating(module):
+        module.train().eval()
 
 
 def _is_size(value: Any) -> bool:

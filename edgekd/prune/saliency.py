@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgekd.models.evaluating import evaluating
+
 
 def magnitude(weight: Tensor) -> Tensor:
     """``|W|``, any shape."""
@@ -75,13 +77,7 @@ def collect_input_norms(
     Each sub-module's training flag is as before afterwards.
     """
     device = next(module.parameters()).device
-    training = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad(), record_squared_inputs(layers) as sums:
-            for batch in batches:
-                module(batch.to(device))
-    finally:
-        for part, flag in training.items():
-            part.training = flag
+    with evaluating(module), torch.no_grad(), record_squared_inputs(layers) as sums:
+        for batch in batches:
+            module(batch.to(device))
     return {name: squares.sqrt() for name, squares in sums.items()}

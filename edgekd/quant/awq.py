@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.errors import PostconditionError, fault
+from edgekd.models.layer_calls import see_inputs
 from edgekd.quant.absorb import find_pairs, move_scale, same_function
-from edgekd.quant.listening import see_inputs
 from edgekd.quant.weight_blocks import Blocks
 
 _EXPONENTS = tuple(k / 20 for k in range(20))

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.errors import PostconditionError, fault
+from edgekd.models.layer_calls import listening
 from edgekd.quant.absorb import Pair, find_pairs, move_scale, rows, same_function
-from edgekd.quant.listening import listening
 
 _ALPHAS = tuple(k / 10 for k in range(1, 10))
 _ROWS = 512  # input vectors kept per layer and half for the search

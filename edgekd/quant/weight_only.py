@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from edgekd.errors import PreconditionError, RecipeError, fault, nearest
 from edgekd.models.calls import record_calls
+from edgekd.models.layer_calls import see_inputs
 from edgekd.quant.awq import scale_channels, shrink_ranges
 from edgekd.quant.compressor import weight_rounding
-from edgekd.quant.listening import see_inputs
 from edgekd.quant.weight_blocks import Blocks, hold
 
 Algorithm = Literal["rtn", "gptq", "awq"]

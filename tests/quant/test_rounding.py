@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from edgekd.quant.listening import see_inputs
+from edgekd.models.layer_calls import see_inputs
 from edgekd.quant.partial import quantized_layers
 from edgekd.quant.qat import QuantizedModel, prepare_qat
 from edgekd.quant.rounding import put_weights, round_columns, solved_weights
