@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import torch
 from onnx import helper, numpy_helper
 
 from edgekd.export.graph import Graph, attribute, drop_unused
-from edgekd.quant.kernels import MAX_BIAS
+from edgekd.quant.kernels import MAX_BIAS, scale_for_bias
 
 
 def fit_biases(proto: onnx.ModelProto) -> tuple[int, list[str]]:
@@ -98,8 +99,7 @@ def _needed_scale(graph: Graph, node: onnx.NodeProto) -> np.ndarray:
 def _enlarge(graph: Graph, dequantize: onnx.NodeProto, scale: np.ndarray, needed: np.ndarray) -> None:
     """Raise the scales that are under ``needed`` and shrink their integers."""
     axis = attribute(dequantize, "axis", 1)
-    larger = np.nextafter(np.maximum(scale, needed).astype(np.float32), np.float32(np.inf))
-    larger = np.where(needed > scale, larger, scale).astype(np.float32)
+    larger = scale_for_bias(torch.tensor(scale), torch.tensor(needed)).numpy()
     integers = numpy_helper.to_array(graph.initializers[dequantize.input[0]])
     shape = [-1 if k == axis else 1 for k in range(integers.ndim)]
     ratio = (scale.astype(np.float64) / larger).reshape(shape)

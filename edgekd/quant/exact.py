@@ -33,7 +33,7 @@ from edgekd.quant.fake_quant import WeightFakeQuant
 from edgekd.quant.float_kernels import FLOAT_KERNELS
 from edgekd.quant.gelu import LEAST, MOST, SLOPE, STEPS
 from edgekd.quant.hardswish import before_line, gate_of_bytes, on_line
-from edgekd.quant.kernels import MAX_BIAS
+from edgekd.quant.kernels import MAX_BIAS, scale_for_bias
 from edgekd.quant.placement import INPUT
 from edgekd.quant.qat import QuantizedModel
 from edgekd.quant.settle import GATE, grid_of, line_of, settle_scales
@@ -150,12 +150,13 @@ class _ExactMode(FakeQuantMode):
             weight_scale, bias = on_line(weight_scale, bias)
         rest = args[3:]
         options = {key: value for key, value in kwargs.items() if key != "bias"}
+        if bias is not None:
+            fitting = scale_for_bias(weight_scale, bias.abs().double() / (MAX_BIAS * step))
+            weight.mul_((weight_scale.double() / fitting).reshape(shape)).round_()
+            weight_scale = fitting
         total = exact_products(lambda a, b: func(a, b, None, *rest, **options), x, weight)
         if bias is not None:
-            scale = (weight_scale.double() * step).float()
-            integer = (bias.double() / scale).round_()
-            if integer.abs().max() > MAX_BIAS:
-                return None  # the file enlarges the scale of such a channel
+            integer = (bias.double() / (weight_scale.double() * step).float()).round_()
             total = total + integer.reshape(channels)
         factor = weight_scale * step
         if kernel.writes is None:

@@ -62,6 +62,20 @@ def fake_quantize_bias(bias: Tensor, step: float | Tensor, weight: Tensor, weigh
     return _Bias.apply(bias, step, weight.detach(), weight_max)
 
 
+def scale_for_bias(scale: Tensor, needed: Tensor) -> Tensor:
+    """The weight scale that the file has, where that of a (nearly) dead channel is too small for its bias.
+
+    Args:
+        scale: float32 ``(out,)``, one per output channel.
+        needed: float64 ``(out,)``, at which the bias is :data:`MAX_BIAS`: ``|bias| / (MAX_BIAS * input scale)``.
+
+    Returns:
+        float32 ``(out,)``: ``scale``, or the first number above ``needed`` where that is larger.
+    """
+    above = torch.nextafter(needed.float(), torch.tensor(torch.inf))
+    return torch.where(needed > scale, above, scale)
+
+
 class _PerTensor(torch.autograd.Function):
     # Python numbers, not tensors, as bounds: clamp with a tensor bound takes a slow path on a CPU.
     @staticmethod

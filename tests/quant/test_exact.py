@@ -103,6 +103,26 @@ def test_a_whole_net_is_the_file_to_the_last_bit(tmp_path) -> None:
     assert rounded.max_abs_diff > 0, "else there would be nothing to mend"
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("gain", [1e-12, 5e-6])
+def test_so_is_one_with_channels_whose_bias_needs_a_larger_weight_scale(gain: float, tmp_path) -> None:
+    """Trained networks have channels that are dead or nearly so, EfficientNet-Lite0 of ImageNet for one."""
+    torch.manual_seed(0)
+    x = torch.randn(128, 3, 32, 32)
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten())
+    for layer in (net[0], net[2]):
+        layer.weight[::4] *= gain
+        layer.bias[::4] = 1.0
+    model = quantized(net, x[:32])
+    notes = export_quantized(model, x, tmp_path / "model.onnx", opset=17).notes
+    assert "nearly dead channels in 2 layers" in notes[0]
+    twin = ExactTwin(model, x[:2])
+    exact = parity_of_file(
+        tmp_path / "model.onnx", lambda given: twin(torch.from_numpy(given)).numpy(), x.numpy()
+    )
+    assert exact.max_abs_diff == 0
+
+
 def test_the_model_itself_stays_as_it_was() -> None:
     x = torch.randn(4, 3, 32, 32)
     model = quantized(Net(), x)
