@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.errors import ExportError, fault
+from edgekd.models.plain_attention import without_fast_path
 
 INPUT_NAME, TEXT_INPUT_NAME = "input", "input_ids"
 OUTPUT_NAME = "logits"
@@ -44,7 +45,13 @@ def trace_to_onnx(module: nn.Module, example: Tensor, path: Path, *, opset: int)
     if name == TEXT_INPUT_NAME:
         axes[name][1] = "sequence"
     try:
-        with warnings.catch_warnings(), torch.no_grad(), _no_graph_dump():
+        with (
+            warnings.catch_warnings(),
+            torch.no_grad(),
+            _no_graph_dump(),
+            _one_argument(module),
+            without_fast_path(),
+        ):
             warnings.simplefilter(
                 "ignore"
             )  # deprecation of the exporter itself, tracer hints on Python values
@@ -66,6 +73,21 @@ def trace_to_onnx(module: nn.Module, example: Tensor, path: Path, *, opset: int)
             fault(str(path), "the exporter wrote another opset", got=written, allowed=str(opset))
         )
     return proto
+
+
+@contextmanager
+def _one_argument(module: nn.Module) -> Iterator[None]:
+    """Hide what else ``forward`` could be given: the exporter makes inputs of the defaults, and an
+    ``is_causal: bool = False`` (timm's EVA) arrives as a tensor."""
+    own = module.__dict__.get("forward")
+    forward = module.forward
+    module.forward = lambda x: forward(x)
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own
 
 
 @contextmanager

@@ -272,11 +272,18 @@ def text_folder(tmp_path_factory) -> Callable[..., Path]:
                 "intermediate_size": 64, "max_position_embeddings": 40, "pad_token_id": 0}  # fmt: skip
         torch.manual_seed(0)
         with quiet_transformers() as transformers:
-            config = transformers.AutoConfig.for_model(kind)
-            if hasattr(config, "pooler_hidden_size"):
+            known = transformers.AutoConfig.for_model(kind)
+            if hasattr(known, "pooler_hidden_size"):
                 size["pooler_hidden_size"] = size["hidden_size"]
-            for key, value in {**size, **changes}.items():
-                setattr(config, key, value)
+            if kind == "modernbert":
+                size |= {
+                    "bos_token_id": 2,
+                    "cls_token_id": 2,
+                    "eos_token_id": 3,
+                    "sep_token_id": 3,
+                    "local_attention": 8,
+                }
+            config = transformers.AutoConfig.for_model(kind, **{**size, **changes})
             if classes:
                 config.num_labels = classes
                 model = transformers.AutoModelForSequenceClassification.from_config(config)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+
+from edgekd.models.evaluating import evaluating
 
 Shape = tuple[int, ...]
 
@@ -28,19 +28,6 @@ def first_tensor(output: object) -> Tensor | None:
     if isinstance(output, (tuple, list)) and output:
         output = output[0]
     return output if isinstance(output, Tensor) else None
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients inside; every submodule's own mode is restored."""
-    modes = [(each, each.training) for each in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for each, mode in modes:
-            each.training = mode
 
 
 def record_shapes(module: nn.Module, example: Tensor) -> dict[str, Shape]:
@@ -63,7 +50,7 @@ def record_shapes(module: nn.Module, example: Tensor) -> dict[str, Shape]:
 
     handles = [watch(name, each) for name, each in inner_modules(module).items()]
     try:
-        with evaluating(module):
+        with evaluating(module), torch.no_grad():
             module(example)
     finally:
         for handle in handles:

@@ -11,7 +11,9 @@ from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgekd.models.black_box import BlackBox
+from edgekd.models.evaluating import evaluating
 from edgekd.models.graph_cost import graph_cost
+from edgekd.models.plain_attention import without_fast_path
 
 
 @dataclass(frozen=True)
@@ -72,15 +74,8 @@ def count_macs(module: nn.Module, sample: tuple[int, int, int] | Tensor) -> int:
     parameter = next(module.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
     batch = sample if isinstance(sample, Tensor) else torch.zeros(1, *sample)
-    training, fast_path = module.training, torch.backends.mha.get_fastpath_enabled()
-    module.eval()
     # Fused attention has no formula of its own in the counter: take it apart.
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        counter = FlopCounterMode(display=False)
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            module(batch.to(device))
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        module.train(training)
+    counter = FlopCounterMode(display=False)
+    with evaluating(module), torch.no_grad(), without_fast_path(), sdpa_kernel(SDPBackend.MATH), counter:
+        module(batch.to(device))
     return counter.get_total_flops() // 2

@@ -112,7 +112,8 @@ def encoder_class(transformers: Any, config: Any, *, headed: bool, where: str) -
     """
     table = transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING if headed else transformers.MODEL_MAPPING
     try:
-        return table[type(config)]
+        kind = table[type(config)]
+        return kind[0] if isinstance(kind, tuple) else kind  # Funnel's: the whole model, and its first half
     except KeyError:
         raise ModelError(
             fault(where, "transformers has no text classifier of this kind",
@@ -135,7 +136,7 @@ def around(
         ModelError: the tokenizer does not fit the model.
     """
     config = encoder.config
-    preprocess.require_rows(encoder.get_input_embeddings().num_embeddings, longest(encoder), where)
+    preprocess.require_rows(len(encoder.get_input_embeddings().weight), longest(encoder), where)
     head = None
     if pooling is not None:
         head = PooledHead(config.hidden_size, classes, pooling="first" if pooling == "first" else "mean")
@@ -199,6 +200,6 @@ def _probe(module: TextClassifier, ids: Tensor, mask: MaskForm) -> Tensor | None
     module.mask = mask
     try:
         answer: Tensor = module(ids)
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
+    except Exception:  # whatever the library's code says to it: XLM's asserts
         return None
     return answer

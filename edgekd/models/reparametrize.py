@@ -19,6 +19,7 @@ from torch.nn.utils import parametrize
 
 from edgekd.models.computed_weights import bake_computed_weights
 from edgekd.models.evaluating import evaluating
+from edgekd.models.plain_attention import plain_attentions
 
 METHODS = ("reparameterize", "switch_to_deploy", "fuse")
 _MERGED = "_edgekd_merged"
@@ -29,7 +30,8 @@ _TOLERANCE = 1e-3  # of the largest output: sums in another order
 def reparametrize(module: nn.Module, example: Tensor) -> list[str]:
     """:func:`merge_branches`, remembered: a saved model is rebuilt with its branches merged from the start.
 
-    Weights that are computed at every call are stored (:func:`bake_computed_weights`), which counts as merged.
+    Weights that are computed at every call are stored (:func:`bake_computed_weights`), torch's packed attention is
+    taken apart (:func:`plain_attentions`); both count as merged.
     """
     merged = merge_branches(module, example)
     if merged:
@@ -53,12 +55,12 @@ def merge_branches(module: nn.Module, example: Tensor) -> list[str]:
         example: one batch that ``module`` takes.
 
     Returns:
-        The names of the merged submodules, those before them whose computed weight was stored.
+        The names of the merged submodules; before them those of attentions taken apart and of stored weights.
     """
     merged: list[str] = []
     refused: set[str] = set()
     with evaluating(module):
-        baked = bake_computed_weights(module, example)
+        rewritten = plain_attentions(module, example) + bake_computed_weights(module, example)
         while candidates := _outermost(module, {*merged, *refused}):
             seen = _answers(module, candidates, example)
             for path in candidates:
@@ -69,7 +71,7 @@ def merge_branches(module: nn.Module, example: Tensor) -> list[str]:
                 parent, _, name = path.rpartition(".")
                 setattr(module.get_submodule(parent), name, replacement)
                 merged.append(path)
-    return baked + merged
+    return rewritten + merged
 
 
 def _outermost(module: nn.Module, done: set[str]) -> list[str]:

@@ -9,6 +9,7 @@ import torch
 from edgekd.errors import ModelError, fault, nearest
 from edgekd.models.control_flow import require_static_control_flow
 from edgekd.models.loaded import LoadedModel, Request, Role
+from edgekd.models.text_lengths import check_lengths
 from edgekd.models.trial import try_forward
 from edgekd.preprocess_text import TextPreprocess
 from edgekd.recipe import InputRecipe
@@ -48,6 +49,8 @@ def resolve_model(
     if model.weights != "onnx":
         example = torch.from_numpy(model.preprocess.example(2))
         require_static_control_flow(model.module, example, where)
+        if isinstance(model.preprocess, TextPreprocess):
+            model.notes = [*model.notes, *check_lengths(model.module, model.preprocess, where)]
     if classes and model.classes != classes:
         raise ModelError(
             fault(

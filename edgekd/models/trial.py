@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from edgekd.errors import ModelError, fault
 from edgekd.models.brief import brief
+from edgekd.models.evaluating import evaluating
 from edgekd.preprocess_text import AnyPreprocess, TextPreprocess
 
 _BATCH = 2  # 1 would hide a model that mixes up batch and class axes
@@ -37,10 +38,8 @@ def try_forward(
     shape = example.shape
     size = "x".join(map(str, shape[1:])) + (" (channels x height x width)" if len(shape) == 4 else " tokens")
     black = "a black image" if len(shape) == 4 else "a text"
-    training = module.training
-    module.eval()
     try:
-        with torch.no_grad():
+        with evaluating(module), torch.no_grad():
             logits = module(torch.from_numpy(example))
     except ModelError:
         raise
@@ -53,8 +52,6 @@ def try_forward(
                 fix=size_fix,
             )
         ) from error
-    finally:
-        module.train(training)
     if not isinstance(logits, Tensor):
         raise ModelError(
             fault(

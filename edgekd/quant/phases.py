@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from edgekd.models.evaluating import evaluating
 from edgekd.quant.qat import QuantizedModel
 
 
@@ -14,14 +15,11 @@ def borrowed(model: QuantizedModel) -> Iterator[None]:
 
     All activations are taken to be in one phase, as ``set_phase`` leaves them.
     """
-    training = {module: module.training for module in model.modules()}
     quantizers = model.activation_quantizers()
     before = quantizers[0].phase if quantizers else "frozen"
-    model.eval()
     model.set_phase("off")
     try:
-        yield
+        with evaluating(model):
+            yield
     finally:
         model.set_phase(before)
-        for module, mode in training.items():
-            module.training = mode

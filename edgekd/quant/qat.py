@@ -19,6 +19,7 @@ from torch.nn.utils import parametrize
 
 from edgekd.errors import PreconditionError, RecipeError, fault, nearest
 from edgekd.models.calls import Site, record_calls
+from edgekd.models.evaluating import evaluating
 from edgekd.models.fold import fold_batch_norms
 from edgekd.quant.call_rules import WEIGHTED
 from edgekd.quant.fake_quant import UNBOUNDED, ActivationQuantizer, WeightFakeQuant
@@ -96,16 +97,15 @@ class QuantizedModel(nn.Module):
         Raises:
             PreconditionError: no sample, or an activation that is NaN or infinite; names the first such call.
         """
-        training = {module: module.training for module in self.modules()}
-        self.eval()
         self.set_phase("observe")
         for quantizer in self.activation_quantizers():
             quantizer.low.zero_()
             quantizer.high.zero_()
         seen = 0
-        for batch in batches:
-            self(batch)
-            seen += len(batch)
+        with evaluating(self):
+            for batch in batches:
+                self(batch)
+                seen += len(batch)
         if not seen:
             raise PreconditionError(fault("quantize: calibration", "there is no sample to calibrate with"))
         for site in self.placement.ranges:
@@ -120,8 +120,6 @@ class QuantizedModel(nn.Module):
                     )
                 )
         self.set_phase("train")
-        for module, mode in training.items():
-            module.training = mode
         return seen
 
     def range_of(self, site: Site) -> tuple[float, float]:

@@ -53,8 +53,7 @@ def settle_scales(model: QuantizedModel, example: Tensor) -> Settled:
         model: its ranges known; left in phase ``frozen``.
         example: as for :func:`edgekd.quant.qat.prepare_qat`.
     """
-    modes = {module: module.training for module in model.modules()}
-    model.eval().set_phase("off")
+    model.set_phase("off")
     kernels = plan_kernels(record_calls(model.model, example), model.placement)
     model.set_phase("frozen")
     narrowed, apart = 0, []
@@ -68,8 +67,6 @@ def settle_scales(model: QuantizedModel, example: Tensor) -> Settled:
         narrowed += bool(steps)
         if steps == _STEPS:
             apart.append(site)
-    for module, mode in modes.items():
-        module.training = mode
     return Settled(kernels, narrowed, tuple(apart))
 
 

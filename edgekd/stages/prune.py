@@ -55,8 +55,8 @@ class Prune:
         facts = {"prune": asdict(report), "best_epoch": result.best_epoch, "criterion": result.criterion}
         notes = [f"{name} stays dense: {reason}" for name, reason in report.skipped]
         if merged:
-            how = "parallel branches were merged, or computed weights stored, as one convolution"
-            notes.insert(0, f"{how} in {len(merged)} places")
+            how = "parallel branches merged, computed weights stored, packed attention taken apart"
+            notes.insert(0, f"{len(merged)} parts of the network were rewritten as plain layers ({how})")
         return StageOutcome(model, facts, [asdict(entry) for entry in result.history], notes)
 
     def attach(self, model: nn.Module, facts: dict[str, Any], context: StageContext) -> nn.Module:

@@ -21,7 +21,17 @@ from edgekd.models.hf_build import quiet_transformers
 from edgekd.models.resolve import resolve_model
 from edgekd.recipe import InputRecipe
 
-KINDS = ("bert", "roberta", "distilbert", "electra", "mpnet", "xlm-roberta", "deberta-v2")
+KINDS = (
+    "bert",
+    "roberta",
+    "distilbert",
+    "electra",
+    "mpnet",
+    "xlm-roberta",
+    "deberta-v2",
+    "albert",
+    "modernbert",
+)
 
 
 def load(folder, *, classes=3, role="student", length=16, suffix=""):
@@ -62,7 +72,7 @@ def test_ids_alone_give_what_transformers_gives(text_folder, kind):
         expected = plain(**given).logits
         answer = model.module(ids)
     assert torch.allclose(answer, expected, atol=1e-5)
-    assert model.module.segments == (kind in ("bert", "electra"))
+    assert model.module.segments == (kind in ("bert", "electra", "albert"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
