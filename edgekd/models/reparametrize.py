@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
+from edgekd.models.borrowed_weights import call_borrowed_layers
 from edgekd.models.computed_weights import bake_computed_weights
 from edgekd.models.evaluating import evaluating
 from edgekd.models.plain_attention import plain_attentions
@@ -60,7 +61,10 @@ def merge_branches(module: nn.Module, example: Tensor) -> list[str]:
     merged: list[str] = []
     refused: set[str] = set()
     with evaluating(module):
-        rewritten = plain_attentions(module, example) + bake_computed_weights(module, example)
+        rewritten = [
+            *plain_attentions(module, example), *call_borrowed_layers(module, example),
+            *bake_computed_weights(module, example),
+        ]  # fmt: skip
         while candidates := _outermost(module, {*merged, *refused}):
             seen = _answers(module, candidates, example)
             for path in candidates:
