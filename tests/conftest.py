@@ -239,17 +239,21 @@ TEXTS = (
 )  # fmt: skip
 
 
-def wordpiece(texts=TEXTS, vocab_size=200) -> str:
-    """A small lower-casing WordPiece tokenizer as ``tokenizer.json``."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+def wordpiece(texts=TEXTS) -> str:
+    """A small lower-casing WordPiece tokenizer as ``tokenizer.json``: special tokens, letters, words.
 
-    own = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    Not trained: the trainer breaks ties otherwise in every process.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    words = sorted({word for text in texts for word in text.split()})
+    letters = [chr(code) for code in (*range(ord("a"), ord("z") + 1), *range(ord("0"), ord("9") + 1))]
+    parts = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    rows = dict.fromkeys([*parts, *words])
+    own = Tokenizer(models.WordPiece({token: row for row, token in enumerate(rows)}, unk_token="[UNK]"))
     own.normalizer = normalizers.BertNormalizer()
     own.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    own.train_from_iterator(
-        texts, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
-    )
+    own.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
     own.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
