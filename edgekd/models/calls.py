@@ -37,6 +37,8 @@ _CANONICAL = {
 }  # fmt: skip
 
 
+_SAME_INTEGERS = frozenset({"view", "reshape", "flatten", "contiguous", "to", "long", "int"})
+
 # Of their second tensor these read the shape or type, not the values.
 _READ_A_SHAPE = frozenset({"reshape_as", "view_as", "expand_as", "type_as"})
 
@@ -130,7 +132,10 @@ class CallMode(TorchFunctionMode):
             return func(*args, **kwargs)
         # Arithmetic on sizes is Python's, except while torch traces: then it is on integer tensors.
         if not any(tensor.is_floating_point() for tensor in tensors_in((args, kwargs))):
-            return func(*args, **kwargs)
+            output = func(*args, **kwargs)
+            if name in _SAME_INTEGERS:
+                self.on_same_integers(args[0], output)
+            return output
         op = _CANONICAL.get(name, name)
         key = (self._path[-1], op)
         nth = self._counts[key]
@@ -139,6 +144,9 @@ class CallMode(TorchFunctionMode):
 
     def on_call(self, site: Site, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return func(*args, **kwargs)
+
+    def on_same_integers(self, given: Any, output: Any) -> None:
+        """Token ids in another shape or type."""
 
     def on_parametrized(self, path: str, value: Any) -> None:
         """An effective weight was computed; ``path`` is its name, such as ``conv1.weight``."""
@@ -206,6 +214,12 @@ class _Recorder(CallMode):
 
     def value(self, tensor: Tensor) -> int | None:
         return self._values.get(id(tensor))
+
+    def on_same_integers(self, given: Any, output: Any) -> None:
+        number = self._values.get(id(given))
+        if number is not None:
+            self._values[id(output)] = number
+            self._alive.append(output)
 
     def on_parametrized(self, path: str, value: Any) -> None:
         self._parameters[id(value)] = path

@@ -136,3 +136,19 @@ def test_drop_path_and_dropout_do_not_shift_sites(name: str) -> None:
     for site, shape in planned.items():
         if site.op in ops:
             assert watch.shapes[site] == shape, site
+
+
+def test_ids_in_another_shape_are_the_input_still() -> None:
+    """As decoders of transformers begin: ``input_ids.view(-1, length)``."""
+
+    class Words(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.out = nn.Embedding(9, 4), nn.Linear(4, 3)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.out(self.words(ids.view(-1, ids.shape[1]).long()).mean(1))
+
+    graph = record_calls(Words(), torch.arange(8).reshape(2, 4))
+    assert [call.site.op for call in graph.calls] == ["embedding", "mean", "linear"]
+    assert graph.calls[0].inputs == (-1,)
