@@ -37,6 +37,7 @@ _CANONICAL = {
 }  # fmt: skip
 
 
+_HAVE_WEIGHTS = frozenset({"linear", "conv1d", "conv2d", "conv3d"})
 _SAME_INTEGERS = frozenset({"view", "reshape", "flatten", "contiguous", "to", "long", "int"})
 
 # Of their second tensor these read the shape or type, not the values.
@@ -114,6 +115,16 @@ class CallGraph:
         return readers[0] if len(readers) == 1 else None
 
 
+def _by_place(
+    op: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """``F.linear(input=x, weight=w)`` as ``F.linear(x, w)``, which readers of a call go by."""
+    for place, name in enumerate(("input", "weight") if op in _HAVE_WEIGHTS else ("input",)):
+        if len(args) == place and name in kwargs:
+            args, kwargs = (*args, kwargs[name]), {key: kwargs[key] for key in kwargs if key != name}
+    return args, kwargs
+
+
 class CallMode(TorchFunctionMode):
     """A function mode that knows the site of each call. Subclasses override :meth:`on_call`."""
 
@@ -137,6 +148,7 @@ class CallMode(TorchFunctionMode):
                 self.on_same_integers(args[0], output)
             return output
         op = _CANONICAL.get(name, name)
+        args, kwargs = _by_place(op, args, kwargs)
         key = (self._path[-1], op)
         nth = self._counts[key]
         self._counts[key] += 1

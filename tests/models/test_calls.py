@@ -152,3 +152,20 @@ def test_ids_in_another_shape_are_the_input_still() -> None:
     graph = record_calls(Words(), torch.arange(8).reshape(2, 4))
     assert [call.site.op for call in graph.calls] == ["embedding", "mean", "linear"]
     assert graph.calls[0].inputs == (-1,)
+
+
+def test_arguments_by_name_stand_in_their_places() -> None:
+    class Named(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.gelu(input=F.linear(input=x, weight=self.weight, bias=self.bias))
+
+    class Seen(CallMode):
+        def on_call(self, site, func, args, kwargs):
+            seen[site.op] = (len(args), sorted(kwargs))
+            return super().on_call(site, func, args, kwargs)
+
+    seen: dict[str, tuple[int, list[str]]] = {}
+    net, mode = Named(4, 3), Seen()
+    with mode.following(net):
+        net(torch.randn(2, 4))
+    assert seen == {"linear": (2, ["bias"]), "gelu": (1, [])}

@@ -131,3 +131,12 @@ def test_what_a_measurement_says_is_told_once(tried: dict[str, Any]) -> None:
     assert sum("it was hot" in line for line in all_warnings(report)) == 1
     entry.baseline.teacher.latency[:] = [row.model_copy(update={"p50_ms": 9.9})]
     assert sum("it was hot" in line for line in all_warnings(report)) == 2
+
+
+@pytest.mark.parametrize(("speedup", "words"), [(1.004, "as fast as"), (1.9, "1.90× faster than")])
+def test_a_hundredth_is_not_faster(tried: dict[str, Any], speedup: float, words: str) -> None:
+    entry = tried["deploy"][0]
+    entry["speedup_vs_teacher"], entry["speedup_vs_student_fp32"] = speedup, speedup
+    tried["deploy"] = [entry]
+    found = [v.text for v in verdicts(Report.model_validate(tried)) if "points of accuracy" in v.text]
+    assert len(found) == 1 and words in found[0]
