@@ -15,6 +15,8 @@ Role = Literal["deployed", "student", "teacher"]
 Baseline = Literal["student", "teacher"]
 # What a deployed file's speed is compared with, and how it is called.
 BASELINES: dict[Baseline, str] = {"student": "the same student in fp32", "teacher": "the teacher in fp32"}
+FASTER = 1.02
+"""A ratio that is called faster; less is within what rounds and estimates can tell."""
 _KIND_ORDER = {"measured": 0, "emulated": 1, "estimated": 2}
 
 

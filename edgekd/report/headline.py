@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from edgekd.report.facts import (
     BASELINES,
+    FASTER,
     Baseline,
     accuracy_change,
     device_name,
@@ -126,6 +127,8 @@ def _latency(entry: DeployFacts) -> Tile:
             details.append(f"as fast as {what}, within its rounds")
         elif gain < 1:
             alarms.append(f"{ratio(gain)} the speed of {what}")
+        elif gain < FASTER:
+            details.append(f"as fast as {what}")
         else:
             details.append(f"{ratio(gain)} faster than {what}")
     details.append(f"{plural(latency.threads, 'thread')}, batch {latency.batch}")

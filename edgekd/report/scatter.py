@@ -14,7 +14,7 @@ from edgekd.report.markup import Markup, join, tag
 
 WIDTH, HEIGHT, FONT = 380.0, 290.0, 11.5
 _TICK = 10.5  # font size of an axis's numbers, as in style.css
-_FRAME = Box(44, 24, WIDTH - 8, HEIGHT - 40)
+_FRAME = Box(54, 24, WIDTH - 8, HEIGHT - 40)
 
 
 @dataclass(frozen=True)

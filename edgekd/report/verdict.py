@@ -8,6 +8,7 @@ from typing import Literal
 from edgekd.report.exchange import exchange_sentence
 from edgekd.report.facts import (
     BASELINES,
+    FASTER,
     accuracy_change,
     comparable,
     device_name,
@@ -27,7 +28,6 @@ Level = Literal["bad", "warn", "good", "note"]
 _ORDER = {"bad": 0, "warn": 1, "good": 2, "note": 3}
 # A fraction of the samples: whoever loses more than this has not only gained.
 _MUCH = 0.02
-_FASTER = 1.02  # less is within what rounds and estimates can tell
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _gain(report: Report, entry: DeployFacts) -> list[Verdict]:
     if smaller is not None and smaller[0] >= 1:
         parts.append(f"{ratio(smaller[0])} smaller than {smaller[1]}")
     if faster is not None and faster >= 1:
-        pace = f"as fast{kind} as" if faster < _FASTER else f"{ratio(faster)}{kind} faster than"
+        pace = f"as fast{kind} as" if faster < FASTER else f"{ratio(faster)}{kind} faster than"
         if parts and smaller is not None and smaller[1] == other:
             parts = [f"{ratio(smaller[0])} smaller and {pace} {other}"]
         else:
