@@ -10,7 +10,7 @@ from edgekd.errors import ModelError, fault, nearest
 from edgekd.models.control_flow import require_static_control_flow
 from edgekd.models.loaded import LoadedModel, Request, Role
 from edgekd.models.text_lengths import check_lengths
-from edgekd.models.trial import try_forward
+from edgekd.models.trial import require_no_norm_hooks, try_forward
 from edgekd.preprocess_text import TextPreprocess
 from edgekd.recipe import InputRecipe
 
@@ -45,6 +45,7 @@ def resolve_model(
     """
     model = _load(spec, Request(classes=classes, input=input, base=base, where=where, role=role))
     model.module.eval()
+    require_no_norm_hooks(model.module, where)
     model.classes = try_forward(model.module, model.preprocess, where, size_fix=_size_fix(model))
     if model.weights != "onnx":
         example = torch.from_numpy(model.preprocess.example(2))

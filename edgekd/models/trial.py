@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from edgekd.errors import ModelError, fault
 from edgekd.models.brief import brief
@@ -11,6 +13,22 @@ from edgekd.models.evaluating import evaluating
 from edgekd.preprocess_text import AnyPreprocess, TextPreprocess
 
 _BATCH = 2  # 1 would hide a model that mixes up batch and class axes
+
+
+def require_no_norm_hooks(module: nn.Module, where: str) -> None:
+    """Refuse the old ``weight_norm`` and ``spectral_norm``: what their hooks leave on a layer cannot be copied.
+
+    Raises:
+        ModelError: names the layer and what to write instead.
+    """
+    for name, layer in module.named_modules():
+        for hook in layer._forward_pre_hooks.values():
+            if isinstance(hook, (WeightNorm, SpectralNorm)):
+                old = "weight_norm" if isinstance(hook, WeightNorm) else "spectral_norm"
+                raise ModelError(
+                    fault(f"{where}: {name}", f"torch.nn.utils.{old} computes a weight that cannot be copied",
+                          fix=f"use torch.nn.utils.parametrizations.{old}, or remove_{old}() in your factory")
+                )  # fmt: skip
 
 
 def try_forward(

@@ -219,3 +219,21 @@ def test_space_to_depth_stem_tells_its_channels(resolve, tmp_path):
     again = resolve("torch:net.py:make@gray.pth", classes=4, size=16)
     assert again.preprocess.channels == 1
     assert torch.equal(again.module[1].weight, gray.module[1].weight)
+
+
+@pytest.mark.parametrize("old", ["weight_norm", "spectral_norm"])
+def test_the_old_norms_are_refused_before_anything_copies_them(write, resolve, refused, old):
+    write(f"""
+        def make():
+            net = Net(4)
+            torch.nn.utils.{old}(net.conv)
+            return net
+
+        def new():
+            net = Net(4)
+            torch.nn.utils.parametrizations.{old}(net.conv)
+            return net
+    """)
+    message = refused("torch:net.py:make", error=ModelError, classes=4, size=16)
+    assert "conv" in message and f"parametrizations.{old}" in message
+    resolve("torch:net.py:new", classes=4, size=16)
