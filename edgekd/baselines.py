@@ -4,6 +4,7 @@ and the teacher."""
 from __future__ import annotations
 
 import filecmp
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from edgekd.data.source import Dataset, Progress
+from edgekd.errors import ExportError
 from edgekd.evaluation import onnx_logits, score
 from edgekd.export.write import compressed_size, export_float
 from edgekd.models.loaded import LoadedModel
@@ -57,23 +59,10 @@ def write_baselines(
 
     A black-box teacher is its own baseline. Files that stand already are kept.
     """
-    example = torch.from_numpy(student.preprocess.example(2))
     student_file = folder / "student-fp32.onnx"
     if not student_file.exists():
-        metadata = {"preprocess": student.preprocess.model_dump_json()}
-        export_float(dense.cpu(), example, student_file, opset=opset, metadata=metadata)
-    teacher_file: Path | None = None
-    if teacher is not None:
-        black_box = getattr(teacher.module, "path", None) if teacher.weights == "onnx" else None
-        teacher_file = Path(black_box) if black_box else folder / "teacher-fp32.onnx"
-        if not teacher_file.exists():
-            export_float(
-                teacher.module.cpu(),
-                torch.from_numpy(teacher.preprocess.example(2)),
-                teacher_file,
-                opset=opset,
-                metadata={"preprocess": teacher.preprocess.model_dump_json()},
-            )
+        _write(student, dense, student_file, opset)
+    teacher_file = None if teacher is None else _teacher_file(folder, teacher, opset)
 
     def judged(label: str, file: Path, preprocess: AnyPreprocess) -> dict[str, Any]:
         logits = onnx_logits(file, data.test, preprocess, what=f"evaluate {label}", progress=progress)
@@ -87,6 +76,40 @@ def write_baselines(
         metrics[STUDENT_FP32] if same else judged(TEACHER_FP32, teacher_file, teacher.preprocess)
     )
     return Baselines(student_file, teacher_file, metrics, same)
+
+
+def require_exportable(
+    folder: Path, teacher: LoadedModel | None, student: LoadedModel, *, opset: int
+) -> None:
+    """Ask the exporter before hours of training, not after: the teacher's baseline is written, the student tried.
+
+    Raises:
+        ExportError: one of them cannot be written as ONNX.
+    """
+    try:
+        told = "teacher"
+        if teacher is not None:
+            _teacher_file(folder, teacher, opset)
+        if teacher is None or teacher.architecture != student.architecture:
+            told = "student"
+            with tempfile.TemporaryDirectory() as work:
+                _write(student, student.module, Path(work) / "student.onnx", opset)
+    except ExportError as error:
+        raise ExportError(f"{told}, tried before any training: {error}") from error
+
+
+def _teacher_file(folder: Path, teacher: LoadedModel, opset: int) -> Path:
+    black_box = getattr(teacher.module, "path", None) if teacher.weights == "onnx" else None
+    file = Path(black_box) if black_box else folder / "teacher-fp32.onnx"
+    if not file.exists():
+        _write(teacher, teacher.module, file, opset)
+    return file
+
+
+def _write(model: LoadedModel, module: nn.Module, file: Path, opset: int) -> None:
+    example = torch.from_numpy(model.preprocess.example(2))
+    metadata = {"preprocess": model.preprocess.model_dump_json()}
+    export_float(module.cpu(), example, file, opset=opset, metadata=metadata)
 
 
 def baseline_facts(baselines: Baselines, out: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from torch import nn
 
 from edgekd.artifact import RunDirectory
-from edgekd.baselines import Baselines, write_baselines
+from edgekd.baselines import Baselines, require_exportable, write_baselines
 from edgekd.data.source import Progress
 from edgekd.deploy import deploy
 from edgekd.device import DeviceSpec
@@ -78,6 +78,7 @@ class _Run:
         self.main = self.accelerator.is_main_process
         self.progress: Progress = progress if self.main else (lambda what, done, total: None)
         self.devices: list[DeviceSpec] = open_devices(recipe)
+        self.opset = max(device.opset_export for device in self.devices)  # of the fp32 files
         if self.main:
             RunDirectory.check(out, recipe_hash=recipe.hash(), resume=resume)
         opened = open_inputs(recipe, base, self.progress)
@@ -118,6 +119,8 @@ class _Run:
         )  # fmt: skip
 
     def execute(self) -> Report | None:
+        if self.main and not self.run.is_done("student"):
+            require_exportable(self.out / "baseline", self.teacher, self.student, opset=self.opset)
         trained = self._train()
         if not self.main:
             return None
@@ -186,7 +189,7 @@ class _Run:
     def _baselines(self, trained: Trained) -> Baselines:
         return write_baselines(
             self.out / "baseline", network(trained.dense), trained.teacher, self.student,
-            data=self.data, teacher_logits=trained.teacher_logits, opset=max(d.opset_export for d in self.devices),
+            data=self.data, teacher_logits=trained.teacher_logits, opset=self.opset,
             progress=self.progress,
         )  # fmt: skip
 
