@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
+from edgekd.models.layer_calls import another_input, listening, removing
+
 _TOLERANCE = 1e-5  # of the largest answer
 
 
@@ -30,23 +32,18 @@ def call_borrowed_layers(module: nn.Module, example: Tensor) -> list[str]:
     Returns:
         The names of the layers that are called now.
     """
-    idle = {
+    layers = {
         name: layer for name, layer in module.named_modules()
         if type(layer) is nn.Linear and name and not parametrize.is_parametrized(layer)
     }  # fmt: skip
-    handles = [
-        layer.register_forward_hook(lambda layer, *_, name=name: idle.pop(name, None) and None)
-        for name, layer in list(idle.items())
-    ]
-    try:
+    ran: set[nn.Module] = set()
+    with listening((layer, lambda layer, _: ran.add(layer)) for layer in layers.values()):
         expected = module(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    idle = {name: layer for name, layer in layers.items() if layer not in ran}
     if not idle or not isinstance(expected, Tensor):
         return []
     uses = _uses(module, idle, example)
-    others = _uses(module, idle, torch.rand_like(example) if example.is_floating_point() else example.flip(1))
+    others = _uses(module, idle, another_input(example))
     called = []
     for name, found in uses.items():
         again = others[name]
@@ -77,11 +74,8 @@ def _uses(
                 lambda *_, mode=mode: mode.__exit__(None, None, None), always_call=True
             )
         )
-    try:
+    with removing(handles):
         module(example)
-    finally:
-        for handle in handles:
-            handle.remove()
     return {
         name: [
             (k, bias)

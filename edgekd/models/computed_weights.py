@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from edgekd.models.evaluating import evaluating
-from edgekd.models.layer_calls import listening, see_calls
+from edgekd.models.layer_calls import another_input, listening, see_calls
 
 
 class PaddedConv2d(nn.Conv2d):
@@ -52,12 +52,15 @@ def bake_computed_weights(module: nn.Module, example: Tensor) -> list[str]:
     ]  # fmt: skip
     if not names or not example.is_floating_point():
         return []
-    noise = torch.randn(example[:1].shape, generator=torch.Generator().manual_seed(0)).to(example)
     given: dict[str, list[Tensor]] = {name: [] for name in names}
     calls: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     hooks = [(module.get_submodule(name), partial(_note_input, given[name])) for name in names]
     with evaluating(module), listening(hooks):
-        see_calls(module, [example[:1], noise], {name: partial(_note_call, calls[name]) for name in names})
+        see_calls(
+            module,
+            [example[:1], another_input(example)],
+            {name: partial(_note_call, calls[name]) for name in names},
+        )
     baked = []
     for name in names:
         if len(calls[name]) != 2 or len(given[name]) != 2:
@@ -69,8 +72,7 @@ def bake_computed_weights(module: nn.Module, example: Tensor) -> list[str]:
             continue
         plain = _plain(given[name][1], **second)
         if plain is not None:
-            parent, _, last = name.rpartition(".")
-            setattr(module.get_submodule(parent), last, plain.train(layer.training))
+            module.set_submodule(name, plain.train(layer.training))
             baked.append(name)
     return baked
 

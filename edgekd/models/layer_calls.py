@@ -11,19 +11,36 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 Hook = Callable[[nn.Module, tuple[Tensor, ...]], None]
 
 
+def another_input(example: Tensor) -> Tensor:
+    """One sample that tells functions apart: seeded noise of an image's shape, token ids from the end to the start.
+
+    An image of a single colour would not tell one kernel from another.
+    """
+    if not example.is_floating_point():
+        return example[:1].flip(1)
+    return torch.randn(example[:1].shape, generator=torch.Generator().manual_seed(0)).to(example)
+
+
 @contextmanager
-def listening(hooks: Iterable[tuple[nn.Module, Hook]]) -> Iterator[None]:
-    """Call each hook with its layer and the layer's arguments, as long as the block runs."""
-    handles = [layer.register_forward_pre_hook(hook) for layer, hook in hooks]
+def removing(handles: Sequence[RemovableHandle]) -> Iterator[None]:
+    """Hooks for as long as the block runs."""
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def listening(hooks: Iterable[tuple[nn.Module, Hook]]) -> Iterator[None]:
+    """Call each hook with its layer and the layer's arguments, as long as the block runs."""
+    with removing([layer.register_forward_pre_hook(hook) for layer, hook in hooks]):
+        yield
 
 
 @torch.no_grad()

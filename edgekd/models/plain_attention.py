@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrize, skip_init
+
+from edgekd.models.layer_calls import removing
 
 _TOLERANCE = 1e-4  # of the largest answer: sums in another order
 
@@ -80,11 +82,12 @@ class PlainAttention(nn.Module):
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    """No random number is drawn for it."""
+    layer = skip_init(nn.Linear, weight.shape[1], weight.shape[0], bias=bias is not None, dtype=weight.dtype)
     layer.weight.copy_(weight)
     if bias is not None:
         layer.bias.copy_(bias)
-    return layer.to(weight)
+    return layer.to(weight.device)
 
 
 def _added(mask: Tensor, like: Tensor) -> Tensor:
@@ -129,12 +132,8 @@ def plain_attentions(module: nn.Module, example: Tensor) -> list[str]:
         return lambda layer, args, kwargs, answer: calls[name].append((args, kwargs, answer[0]))
 
     handles = [layer.register_forward_hook(hook(name), with_kwargs=True) for name, layer in found.items()]
-    try:
-        with without_fast_path():
-            expected = module(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with removing(handles), without_fast_path():
+        expected = module(example)
     replaced = []
     for name, layer in found.items():
         packed = all(_alike(*args, **kwargs) for args, kwargs, _ in calls[name])
@@ -159,9 +158,8 @@ def _same(plain: PlainAttention, args: Any, kwargs: Any, answer: Tensor) -> bool
 
 def _whole(module: nn.Module, name: str, plain: PlainAttention, example: Tensor, expected: Any) -> bool:
     """Put it in; out again where ``module`` reads what it does not give, such as the attention's shares."""
-    parent, _, last = name.rpartition(".")
-    holder, own = module.get_submodule(parent), module.get_submodule(name)
-    setattr(holder, last, plain)
+    own = module.get_submodule(name)
+    module.set_submodule(name, plain)
     try:
         with without_fast_path():
             answer = module(example)
@@ -169,7 +167,7 @@ def _whole(module: nn.Module, name: str, plain: PlainAttention, example: Tensor,
             return True
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
         pass
-    setattr(holder, last, own)
+    module.set_submodule(name, own)
     return False
 
 

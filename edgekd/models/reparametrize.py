@@ -20,6 +20,7 @@ from torch.nn.utils import parametrize
 from edgekd.models.borrowed_weights import call_borrowed_layers
 from edgekd.models.computed_weights import bake_computed_weights
 from edgekd.models.evaluating import evaluating
+from edgekd.models.layer_calls import another_input, removing
 from edgekd.models.plain_attention import plain_attentions
 
 METHODS = ("reparameterize", "switch_to_deploy", "fuse")
@@ -31,8 +32,9 @@ _TOLERANCE = 1e-3  # of the largest output: sums in another order
 def reparametrize(module: nn.Module, example: Tensor) -> list[str]:
     """:func:`merge_branches`, remembered: a saved model is rebuilt with its branches merged from the start.
 
-    Weights that are computed at every call are stored (:func:`bake_computed_weights`), torch's packed attention is
-    taken apart (:func:`plain_attentions`); both count as merged.
+    What counts as merged too: weights that were computed at every call and are stored
+    (:func:`bake_computed_weights`), torch's packed attention taken apart (:func:`plain_attentions`), layers that are
+    called where their weight was borrowed (:func:`call_borrowed_layers`).
     """
     merged = merge_branches(module, example)
     if merged:
@@ -56,7 +58,7 @@ def merge_branches(module: nn.Module, example: Tensor) -> list[str]:
         example: one batch that ``module`` takes.
 
     Returns:
-        The names of the merged submodules; before them those of attentions taken apart and of stored weights.
+        The names of the merged submodules; before them those of what else was rewritten.
     """
     merged: list[str] = []
     refused: set[str] = set()
@@ -72,8 +74,7 @@ def merge_branches(module: nn.Module, example: Tensor) -> list[str]:
                 if replacement is None:
                     refused.add(path)
                     continue
-                parent, _, name = path.rpartition(".")
-                setattr(module.get_submodule(parent), name, replacement)
+                module.set_submodule(path, replacement)
                 merged.append(path)
     return rewritten + merged
 
@@ -109,13 +110,7 @@ def _parametrized(module: nn.Module) -> bool:
 
 @torch.no_grad()
 def _answers(module: nn.Module, paths: list[str], example: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """What each submodule reads and answers, of those that take and give one tensor and run once.
-
-    Images are noise: one of a single colour would not tell one kernel from another.
-    """
-    if example.is_floating_point():
-        noise = torch.randn(example[:1].shape, generator=torch.Generator().manual_seed(0))
-        example = noise.to(example)
+    """What each submodule reads and answers, of those that take and give one tensor and run once."""
     seen: dict[str, list[tuple[Any, Any]]] = {path: [] for path in paths}
     handles = [
         module.get_submodule(path).register_forward_hook(
@@ -126,11 +121,8 @@ def _answers(module: nn.Module, paths: list[str], example: Tensor) -> dict[str, 
         )
         for path in paths
     ]
-    try:
-        module(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with removing(handles):
+        module(another_input(example) if example.is_floating_point() else example)
     return {
         path: (calls[0][0][0], calls[0][1].clone())
         for path, calls in seen.items()
